@@ -1,0 +1,1 @@
+"""The `skdn` command: one file a verb; each parses, calls one library function, and prints."""

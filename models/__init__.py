@@ -1,0 +1,1 @@
+"""The ONNX models that ship with skdn, each beside its card and its genotype."""
