@@ -1,0 +1,217 @@
+"""Procedural training scenes: "dead leaves" in linear light.
+
+Shapes with power-law radii (density r⁻³) that occlude each other have the statistics of natural images: edges
+at all scales and a power spectrum of about 1/f². (A. B. Lee, D. Mumford, J. Huang, *Occlusion Models for Natural
+Images*, IJCV 2001.) Each shape has its own colour, shading and texture; some layers are out of focus, some scenes
+have a smooth sky, wires cross them. Design §4.3: the data that needs no download.
+
+A scene is drawn as a map of shape numbers at twice the size, painted by table look-up, and averaged down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+_SUPERSAMPLING = 2
+_SUBPIXEL_BITS = 3
+_COVERAGE = 3.0
+"""Area of all shapes of a covering layer over the area of the scene; the rest, exp(-3), is background."""
+_TEXTURE_COUNT = 4
+
+Array = NDArray[np.float32]
+
+
+def dead_leaves(count: int, size: int, seed: int) -> torch.Tensor:
+    """Linear sRGB scenes, float16 [count,3,size,size] in [0,1]. Scene i depends on (size, seed, i) only."""
+    scenes = np.empty((count, 3, size, size), np.float16)
+    for i, scene in enumerate(scenes):
+        scene[:] = _render(size, np.random.default_rng([seed, i])).transpose(2, 0, 1)
+    return torch.from_numpy(scenes)
+
+
+def power_law_radii(count: int, low: float, high: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """`count` radii with density proportional to r⁻³ between low and high."""
+    return (low**-2 + rng.random(count) * (high**-2 - low**-2)) ** -0.5
+
+
+@dataclass(frozen=True)
+class _Shapes:
+    """Per shape, in canvas pixels: the geometry that is drawn and the paint that is looked up."""
+
+    centre: Array
+    """x, y [n,2]."""
+    radius: Array
+    colour: Array
+    """Linear RGB [n,3]."""
+    shading: Array
+    """Relative change of brightness from the centre to one radius away, along x and y [n,2]."""
+    texture: Array
+    """Relative amplitude [n]; 0 for a plain shape."""
+    texture_kind: NDArray[np.intp]
+    """Which texture plane [n]; the last kind is stripes."""
+    stripes: Array
+    """Angular frequency along x and y [n,2], radians a pixel."""
+
+
+def _render(size: int, rng: np.random.Generator) -> Array:
+    """One scene [size,size,3] in [0,1]."""
+    canvas = size * _SUPERSAMPLING
+    palette = _palette(rng)
+    textures = _textures(canvas, rng)
+    shapes = _draw_shapes(canvas, _COVERAGE, palette, rng)
+    image = _paint(_covering_labels(canvas, shapes, rng), shapes, textures)
+    if rng.random() < 0.4:  # a background out of focus
+        image = cv2.GaussianBlur(image, (0, 0), _SUPERSAMPLING * rng.uniform(0.7, 5.0))
+    if rng.random() < 0.3:
+        image = _with_sky(image, rng)
+    if rng.random() < 0.7:
+        image = _with_foreground(image, palette, textures, rng)
+    image = np.clip(image, 0, 1)
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _draw_shapes(canvas: int, coverage: float, palette: Array, rng: np.random.Generator) -> _Shapes:
+    """Shapes whose areas add up to about `coverage` canvases; the smallest radius varies between scenes."""
+    low, high = _SUPERSAMPLING * np.exp(rng.uniform(np.log(0.75), np.log(5.0))), float(canvas)
+    low = min(low, high / 4)
+    mean_area = np.pi * 2 * np.log(high / low) / (low**-2 - high**-2)
+    count = max(8, round(coverage * canvas**2 / mean_area))
+    radius = power_law_radii(count, low, high, rng)
+    plain = rng.random(count) < 0.5
+    frequency = np.exp(rng.uniform(np.log(0.04), np.log(1.3), count))
+    angle = rng.uniform(0, 2 * np.pi, count)
+    return _Shapes(
+        centre=rng.uniform(-0.1 * canvas, 1.1 * canvas, (count, 2)).astype(np.float32),
+        radius=radius.astype(np.float32),
+        colour=_colours(count, palette, rng),
+        shading=(rng.normal(0, 0.2, (count, 2)) * (rng.random((count, 1)) < 0.6)).astype(np.float32),
+        texture=np.where(plain, 0, np.minimum(rng.exponential(0.15, count), 0.6)).astype(np.float32),
+        texture_kind=rng.integers(0, _TEXTURE_COUNT + 1, count),
+        stripes=(frequency[:, None] * np.stack((np.cos(angle), np.sin(angle)), 1)).astype(np.float32),
+    )
+
+
+def _palette(rng: np.random.Generator) -> Array:
+    """The scene's few dominant colours in log luminance and two log chroma axes [n,3]."""
+    count = rng.integers(2, 7)
+    luminance = rng.normal(np.log(0.15), 0.5) + rng.normal(0, 0.9, count)
+    chroma = rng.normal(0, 1, (count, 2)) * rng.exponential(0.22, (count, 1))
+    return np.column_stack((luminance, chroma)).astype(np.float32)
+
+
+def _colours(count: int, palette: Array, rng: np.random.Generator) -> Array:
+    """Linear RGB [count,3]: a palette colour, varied. Saturation is mostly low, as in nature."""
+    jitter = rng.normal(0, (0.45, 0.08, 0.08), (count, 3))
+    luminance, warm, green = (palette[rng.integers(0, len(palette), count)] + jitter).T
+    red, blue = luminance + warm - green / 2, luminance - warm - green / 2
+    return np.exp(np.column_stack((red, luminance + green / 2, blue))).clip(1e-3, 1).astype(np.float32)
+
+
+def _textures(canvas: int, rng: np.random.Generator) -> Array:
+    """Band-limited noise planes of unit variance, coarse to fine [_TEXTURE_COUNT,canvas,canvas]."""
+    planes = []
+    for octave in range(_TEXTURE_COUNT):
+        grain = 2.0**octave * rng.uniform(0.7, 1.4)  # canvas pixels
+        small = max(4, round(canvas / grain))
+        noise = rng.standard_normal((small, small), np.float32)
+        noise = cv2.GaussianBlur(noise, (0, 0), 0.7) - cv2.GaussianBlur(noise, (0, 0), 2.0)
+        plane = cv2.resize(noise, (canvas, canvas), interpolation=cv2.INTER_LINEAR)
+        planes.append(plane / plane.std())
+    return np.stack(planes)
+
+
+def _covering_labels(canvas: int, shapes: _Shapes, rng: np.random.Generator) -> NDArray[np.int32]:
+    """Number of the shape seen at each canvas pixel [canvas,canvas]; shape 0 is the background."""
+    labels = np.zeros((canvas, canvas), np.int32)
+    _draw(labels, shapes, range(len(shapes.radius)), rng)
+    return labels
+
+
+def _draw(labels: NDArray[np.int32], shapes: _Shapes, numbers: range, rng: np.random.Generator) -> None:
+    """Paint shapes over each other in order: discs, ellipses, rectangles and other polygons."""
+    unit = 1 << _SUBPIXEL_BITS
+    centres = np.rint(shapes.centre * unit).astype(np.int32)
+    kinds = rng.integers(0, 3, len(numbers))
+    corners = rng.integers(3, 9, len(numbers))
+    for number, kind, corner in zip(numbers, kinds.tolist(), corners.tolist(), strict=True):
+        centre, radius = centres[number], float(shapes.radius[number])
+        if kind == 0:
+            cv2.circle(labels, centre.tolist(), round(radius * unit), number, -1, cv2.LINE_8, _SUBPIXEL_BITS)
+            continue
+        if kind == 1:
+            angle = _BOX_ANGLES * rng.uniform(0.4, 1.0) + rng.uniform(0, np.pi)
+        else:
+            angle = np.sort(rng.uniform(0, 2 * np.pi, corner))
+        points = np.stack((np.cos(angle), np.sin(angle)), 1) * (radius * unit)
+        polygon = np.rint(points + centre).astype(np.int32)
+        cv2.fillConvexPoly(labels, polygon, number, cv2.LINE_8, _SUBPIXEL_BITS)
+
+
+_BOX_ANGLES = np.array([-0.25, 0.25, 0.75, 1.25]) * np.pi
+
+
+def _paint(labels: NDArray[np.int32], shapes: _Shapes, textures: Array) -> Array:
+    """Colour × shading × texture at each pixel, by look-up [canvas,canvas,3]."""
+    side = np.arange(len(labels), dtype=np.float32)
+    x = side[None, :] - shapes.centre[:, 0][labels]
+    y = side[:, None] - shapes.centre[:, 1][labels]
+    reach = 1 / shapes.radius
+    slope = shapes.shading * reach[:, None]
+    brightness = 1 + np.clip(slope[:, 0][labels] * x + slope[:, 1][labels] * y, -0.8, 1.5)
+    wave = np.sin(shapes.stripes[:, 0][labels] * x + shapes.stripes[:, 1][labels] * y)
+    planes = np.concatenate((textures, wave[None]))
+    plane = np.take_along_axis(planes, shapes.texture_kind[labels][None], 0)[0]
+    brightness *= 1 + np.clip(shapes.texture[labels] * plane, -0.9, 1.5)
+    return shapes.colour[labels] * brightness[..., None]
+
+
+def _with_sky(image: Array, rng: np.random.Generator) -> Array:
+    """A smooth gradient above a ragged horizon, a hint of cloud in it."""
+    canvas = len(image)
+    zenith, horizon = (_colours(1, _SKY, rng)[0] for _ in range(2))
+    height = canvas * rng.uniform(0.2, 0.9)
+    ramp = np.clip(np.arange(canvas, dtype=np.float32) / height, 0, 1)[:, None, None]
+    sky = np.broadcast_to(zenith * (1 - ramp) + horizon * ramp, image.shape)
+    cloud = rng.standard_normal((6, 6), np.float32) * rng.exponential(0.05)
+    sky = sky * (1 + cv2.resize(cloud, (canvas, canvas), interpolation=cv2.INTER_CUBIC)[..., None])
+    steps = rng.normal(0, 1, 24).cumsum() * canvas * rng.uniform(0, 0.03)
+    edge = cv2.resize((height + steps)[None].astype(np.float32), (canvas, 1), interpolation=cv2.INTER_LINEAR)
+    above = np.arange(canvas)[:, None] < edge
+    return np.where(above[..., None], sky, image).astype(np.float32)
+
+
+_SKY = np.array([[np.log(0.5), -0.1, 0.0], [np.log(0.35), -0.3, 0.02], [np.log(0.7), 0.05, 0.0]], np.float32)
+
+
+def _with_foreground(image: Array, palette: Array, textures: Array, rng: np.random.Generator) -> Array:
+    """A sparse layer in front: few shapes and thin lines, sharp or out of focus."""
+    canvas = len(image)
+    shapes = _draw_shapes(canvas, rng.uniform(0.05, 0.5), palette, rng)
+    labels = np.full((canvas, canvas), -1, np.int32)
+    _draw(labels, shapes, range(len(shapes.radius)), rng)
+    for _ in range(rng.integers(0, 12)):
+        _draw_line(labels, rng.integers(0, len(shapes.radius)), rng)
+    alpha = (labels >= 0).astype(np.float32)[..., None]
+    colour = _paint(np.maximum(labels, 0), shapes, textures) * alpha
+    if rng.random() < 0.35:
+        sigma = _SUPERSAMPLING * rng.uniform(0.7, 4.0)
+        colour = cv2.GaussianBlur(colour, (0, 0), sigma)
+        alpha = cv2.GaussianBlur(alpha, (0, 0), sigma)[..., None]
+    return image * (1 - alpha) + colour
+
+
+def _draw_line(labels: NDArray[np.int32], number: int, rng: np.random.Generator) -> None:
+    """A wire or a twig across part of the canvas, half a pixel to a few pixels wide once averaged down."""
+    canvas = len(labels)
+    start = rng.uniform(0, canvas, 2)
+    bend, heading = rng.normal(0, 0.15), rng.uniform(0, 2 * np.pi)
+    headings = heading + bend * np.arange(8)
+    steps = np.stack((np.cos(headings), np.sin(headings)), 1) * rng.uniform(0.02, 0.2) * canvas
+    points = np.rint((start + steps.cumsum(0)) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
+    width = int(rng.choice((1, 1, 2, 2, 3, 5)))
+    cv2.polylines(labels, [points], False, int(number), width, cv2.LINE_8, _SUBPIXEL_BITS)

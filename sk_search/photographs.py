@@ -1,0 +1,143 @@
+"""Photographs as training scenes: developed 8-bit pictures brought back to linear light and cut into crops.
+
+Design §4.3. Area-downsampling in linear light takes a photograph's own noise and sharpening away. What is left
+of the unprocessing (colour matrix, white balance, exposure) is drawn anew for every sample, in `mosaics`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sk_deploy.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
+_DEFAULT_DOWNSAMPLE = 2
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Linear scenes, and which photograph each was cut from."""
+
+    pixels: torch.Tensor
+    """Linear sRGB, float16 [N,3,S,S] in [0,1]."""
+    photo: torch.Tensor
+    """Index of the source photograph, int64 [N]."""
+
+    def split(self, fraction: float, seed: int) -> tuple[Scenes, Scenes]:
+        """Training and validation scenes; about `fraction` of the photographs, at least one, are held out whole.
+
+        Raises ConfigError when there is one photograph only, or when none would be left to train on.
+        """
+        photos = torch.unique(self.photo)
+        held_out = max(1, round(fraction * len(photos)))
+        if held_out >= len(photos):
+            raise ConfigError(
+                f"cannot hold {held_out} of {len(photos)} photographs out for validation: add photographs"
+            )
+        order = torch.randperm(len(photos), generator=torch.Generator().manual_seed(seed))
+        validation = torch.isin(self.photo, photos[order[:held_out]])
+        return self._select(~validation), self._select(validation)
+
+    def _select(self, mask: torch.Tensor) -> Scenes:
+        return Scenes(self.pixels[mask], self.photo[mask])
+
+
+def photographs(folder: Path, crop: int = 256, *, downsample: int | None = None, seed: int = 0) -> Scenes:
+    """Every photograph directly in `folder` (JPEG, PNG, TIFF) as linear crops that cover it.
+
+    `downsample`: area factor; None takes each file's `recommended_downsample` from the folder's manifest.json,
+    else 2. `seed` draws the strength of the tone curve that each photograph is assumed to have. A broken or too
+    small file is skipped with a warning. Raises ConfigError when the folder is missing or yields nothing.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is not a folder: expected one with JPEG, PNG or TIFF photographs")
+    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in _SUFFIXES)
+    if not files:
+        raise ConfigError(f"{folder} holds no JPEG, PNG or TIFF photograph: name a folder that does")
+    factors = _manifest_factors(folder)
+    crops = []
+    for index, file in enumerate(files):
+        factor = downsample or factors.get(file.name, _DEFAULT_DOWNSAMPLE)
+        strength = np.random.default_rng([seed, index]).random()
+        linear = _read_linear(file, factor, strength)
+        if linear is None:
+            log.warning("%s cannot be decoded: skipped", file)
+        elif min(linear.shape[:2]) < crop:
+            height, width = linear.shape[:2]
+            log.warning(
+                "%s is %dx%d after downsampling, less than a crop of %d: skipped", file, width, height, crop
+            )
+        else:
+            crops.append((index, _cut(linear, crop)))
+    if not crops:
+        raise ConfigError(f"no photograph in {folder} is readable and at least {crop} px after downsampling")
+    return _join(crops)
+
+
+def linear_table(strength: float) -> NDArray[np.float32]:
+    """8-bit display value -> linear light [256]: undo a tone curve (strength 0 none, 1 smoothstep), then sRGB.
+
+    The inverse smoothstep and the sRGB curve: Brooks et al., CVPR 2019.
+    """
+    display = np.arange(256) / 255
+    untoned = (1 - strength) * display + strength * (0.5 - np.sin(np.arcsin(1 - 2 * display) / 3))
+    linear = np.where(untoned <= 0.04045, untoned / 12.92, ((untoned + 0.055) / 1.055) ** 2.4)
+    return linear.astype(np.float32)
+
+
+def _manifest_factors(folder: Path) -> dict[str, int]:
+    path = folder / "manifest.json"
+    if not path.is_file():
+        return {}
+    try:
+        return {e["file"]: int(e["recommended_downsample"]) for e in json.loads(path.read_text())}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} is no list of objects with `file` and `recommended_downsample` ({error!r}): "
+            "mend or remove it"
+        ) from error
+
+
+def _read_linear(file: Path, factor: int, strength: float) -> NDArray[np.float32] | None:
+    """Linear RGB [H/factor,W/factor,3], or None for a file that OpenCV cannot decode."""
+    bgr = cv2.imread(str(file), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if bgr is None:
+        return None
+    linear = cv2.LUT(bgr, linear_table(strength))
+    size = (bgr.shape[1] // factor, bgr.shape[0] // factor)
+    linear = linear[: size[1] * factor, : size[0] * factor]
+    return cv2.resize(linear, size, interpolation=cv2.INTER_AREA)[..., ::-1]
+
+
+def _cut(linear: NDArray[np.float32], crop: int) -> torch.Tensor:
+    """Crops float16 [n,3,crop,crop] that cover the picture; the last ones are shifted inside."""
+    height, width = linear.shape[:2]
+    tops, lefts = (sorted({min(i, s - crop) for i in range(0, s, crop)}) for s in (height, width))
+    cut = np.empty((len(tops) * len(lefts), 3, crop, crop), np.float16)
+    corners = ((top, left) for top in tops for left in lefts)
+    for n, (top, left) in enumerate(corners):
+        cut[n] = linear[top : top + crop, left : left + crop].transpose(2, 0, 1)
+    return torch.from_numpy(cut)
+
+
+def _join(crops: list[tuple[int, torch.Tensor]]) -> Scenes:
+    """One tensor; each photograph's crops are freed once copied, so the peak stays near the final size."""
+    counts = torch.tensor([len(cut) for _, cut in crops])
+    photo = torch.tensor([index for index, _ in crops]).repeat_interleave(counts)
+    pixels = torch.empty((len(photo), *crops[0][1].shape[1:]), dtype=torch.float16)
+    end = len(photo)
+    while crops:
+        _, cut = crops.pop()
+        pixels[end - len(cut) : end] = cut
+        end -= len(cut)
+    return Scenes(pixels, photo)
