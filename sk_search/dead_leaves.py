@@ -1,9 +1,9 @@
 """Procedural training scenes: "dead leaves" in linear light.
 
 Shapes with power-law radii (density r⁻³) that occlude each other have the statistics of natural images: edges
-at all scales and a power spectrum of about 1/f². (A. B. Lee, D. Mumford, J. Huang, *Occlusion Models for Natural
-Images*, IJCV 2001.) Each shape has its own colour, shading and texture; some layers are out of focus, some scenes
-have a smooth sky, wires cross them. Design §4.3: the data that needs no download.
+at all scales and a power spectrum of about 1/f². (A. B. Lee, D. Mumford, J. Huang, *Occlusion Models for
+Natural Images*, IJCV 2001.) Each shape has its own colour, shading and texture; some layers are out of focus,
+some scenes have a smooth sky, wires cross them. Design §4.3: the data that needs no download.
 
 A scene is drawn as a map of shape numbers at twice the size, painted by table look-up, and averaged down.
 """

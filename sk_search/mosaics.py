@@ -1,8 +1,8 @@
 """Clean Bayer mosaics from linear RGB scenes, on the training device: crop, turn, blur, "photograph", mosaic.
 
 Design §4.3. The camera is that of T. Brooks et al., *Unprocessing Images for Learned Raw Denoising* (CVPR
-2019): a random colour matrix, white balance and exposure. All draws come from the generator, which lives on the
-device of the scenes; nothing waits for the host.
+2019): a random colour matrix, white balance and exposure. All draws come from the generator, which lives on
+the device of the scenes; nothing waits for the host.
 """
 
 from __future__ import annotations
@@ -75,8 +75,9 @@ def sample_mosaics(
 ) -> torch.Tensor:
     """A batch of clean RGGB mosaics, float32 [batch,1,P,P] in [0,1], from random places of the scenes.
 
-    `scenes`: linear sRGB [N,3,S,S] of any float type, on the generator's device. Each sample is turned by one of
-    the eight dihedral transforms before the mosaic, so the Bayer pattern is exact. Raises ConfigError when S < P.
+    `scenes`: linear sRGB [N,3,S,S] of any float type, on the generator's device. Each sample is turned by one
+    of the eight dihedral transforms before the mosaic, so the Bayer pattern is exact. Raises ConfigError when
+    S < P.
     """
     if scenes.shape[-1] < config.patch_px:
         raise ConfigError(
@@ -183,7 +184,7 @@ def _exposure(batch: int, generator: torch.Generator, config: MosaicConfig) -> t
 
 
 def _camera_matrix(batch: int, generator: torch.Generator) -> torch.Tensor:
-    """Linear sRGB -> camera [B,3,3]: a random convex mixture of four cameras; rows sum to 1, so grey stays grey."""
+    """Linear sRGB -> camera [B,3,3]: a random convex mixture of four; rows sum to 1, so grey stays grey."""
     device = generator.device
     weights = -_uniform((batch, 4), generator).clamp_min(1e-12).log()
     weights = weights / weights.sum(1, keepdim=True)

@@ -1,7 +1,8 @@
 """Photographs as training scenes: developed 8-bit pictures brought back to linear light and cut into crops.
 
-Design §4.3. Area-downsampling in linear light takes a photograph's own noise and sharpening away. What is left
-of the unprocessing (colour matrix, white balance, exposure) is drawn anew for every sample, in `mosaics`.
+Design §4.3. Area-downsampling in linear light takes a photograph's own noise and sharpening away. What is
+left of the unprocessing (colour matrix, white balance, exposure) is drawn anew for every sample, in
+`mosaics`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Scenes:
     """Index of the source photograph, int64 [N]."""
 
     def split(self, fraction: float, seed: int) -> tuple[Scenes, Scenes]:
-        """Training and validation scenes; about `fraction` of the photographs, at least one, are held out whole.
+        """Training and validation scenes: about `fraction` of the photographs, at least one, held out whole.
 
         Raises ConfigError when there is one photograph only, or when none would be left to train on.
         """
@@ -55,9 +56,10 @@ class Scenes:
 def photographs(folder: Path, crop: int = 256, *, downsample: int | None = None, seed: int = 0) -> Scenes:
     """Every photograph directly in `folder` (JPEG, PNG, TIFF) as linear crops that cover it.
 
-    `downsample`: area factor; None takes each file's `recommended_downsample` from the folder's manifest.json,
-    else 2. `seed` draws the strength of the tone curve that each photograph is assumed to have. A broken or too
-    small file is skipped with a warning. Raises ConfigError when the folder is missing or yields nothing.
+    `downsample`: area factor; None takes each file's `recommended_downsample` from the folder's
+    manifest.json, else 2. `seed` draws the strength of the tone curve that each photograph is assumed to
+    have. A broken or too small file is skipped with a warning. Raises ConfigError when the folder is missing
+    or yields nothing.
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder: expected one with JPEG, PNG or TIFF photographs")
@@ -85,7 +87,7 @@ def photographs(folder: Path, crop: int = 256, *, downsample: int | None = None,
 
 
 def linear_table(strength: float) -> NDArray[np.float32]:
-    """8-bit display value -> linear light [256]: undo a tone curve (strength 0 none, 1 smoothstep), then sRGB.
+    """8-bit display value -> linear light [256]; undoes a tone curve (0 none, 1 smoothstep), then sRGB.
 
     The inverse smoothstep and the sRGB curve: Brooks et al., CVPR 2019.
     """
