@@ -1,0 +1,86 @@
+"""Between raw counts and the [0,1] scale, both ways.
+
+Denoised values are fractional. Rounding a 10-bit file's pixels back to 10 bits would lose most of the gain in
+its shadows, so counts are stored at an integer gain, with the levels multiplied by the same gain. The gain is
+the largest power of two that keeps the white level and every original count within 16 bits: 64 for 10 bits,
+16 for 12, 4 for 14. Other integers would gain less than one bit more, nothing at these depths, and powers of
+two keep float32 arithmetic and the levels exact. Where every value is a whole count already (an identity
+network, strength 0), the gain is 1 and the counts come back bit for bit.
+
+Counts below 0 cannot be stored: where a camera subtracts its black level itself (black 0), negatives clip.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+HIGHEST_COUNT = 65_535
+_WHOLE = 1 / 32
+"""Float32 noise: counts this near a whole number are that number (65535 · 2⁻²³ is a quarter of it)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Black and white of an active area [H,W], in raw counts."""
+
+    black: Floats
+    """[2,2]; black[i,j] belongs to rows i::2 and columns j::2."""
+    white: Floats
+    """[2,2]."""
+    rows: Floats
+    """[H], added to `black` row by row."""
+    columns: Floats
+    """[W], added to `black` column by column."""
+
+
+def normalise(counts: NDArray[np.uint16], levels: Levels) -> Floats:
+    """Counts [H,W] of the active area -> (counts − black) / (white − black), float32 [H,W], not clipped."""
+    mosaic = counts.astype(np.float32)
+    mosaic -= levels.rows[:, None]
+    mosaic -= levels.columns[None, :]
+    for i, j in np.ndindex(2, 2):
+        mosaic[i::2, j::2] -= levels.black[i, j]
+        mosaic[i::2, j::2] /= levels.white[i, j] - levels.black[i, j]
+    return mosaic
+
+
+def to_counts(mosaic: Floats, levels: Levels) -> Floats:
+    """The inverse of `normalise`, before rounding: float32 counts [H,W]."""
+    counts = mosaic.astype(np.float32)
+    for i, j in np.ndindex(2, 2):
+        counts[i::2, j::2] *= levels.white[i, j] - levels.black[i, j]
+        counts[i::2, j::2] += levels.black[i, j]
+    counts += levels.columns[None, :]
+    counts += levels.rows[:, None]
+    return counts
+
+
+def choose_gain(counts: Floats, highest: float) -> int:
+    """1 where `counts` are whole, else the largest power of two that keeps `highest` within 16 bits."""
+    if highest > HIGHEST_COUNT / 2 or bool(np.all(np.abs(counts - np.rint(counts)) < _WHOLE)):
+        return 1
+    gain = 1
+    while 2 * gain * highest <= HIGHEST_COUNT:
+        gain *= 2
+    return gain
+
+
+def quantise(
+    mosaic: Floats, stored: NDArray[np.uint16], area: tuple[int, int, int, int], levels: Levels
+) -> tuple[NDArray[np.uint16], int]:
+    """The whole sensor [SH,SW] with `mosaic` in its active area, and the gain on every count.
+
+    Masked borders keep the counts of `stored`, times the gain.
+    """
+    counts = to_counts(mosaic, levels)
+    gain = choose_gain(counts, max(float(levels.white.max()), float(stored.max()), 1.0))
+    top, left, bottom, right = area
+    sensor = stored * np.uint16(gain)
+    counts *= gain
+    sensor[top:bottom, left:right] = np.clip(np.rint(counts), 0, HIGHEST_COUNT).astype(np.uint16)
+    return sensor, gain

@@ -1,0 +1,117 @@
+"""Plain Bayer mosaics: TIFF, PNG and PGM of one channel, and NumPy arrays. Their phase must be given.
+
+Integers run from black 0 to the highest value of their type (a PGM's own maximum). A float array is taken as
+normalised already: black 0, white 1.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import RawError
+
+FLOAT_BLACK, FLOAT_WHITE = 4096, 61_440
+"""Counts that stand for 0 and 1 of a float mosaic: room for −0.07 to 1.07."""
+
+_PGM_HEADER = re.compile(
+    rb"P5(?:\s+(?:#[^\n]*\n\s*)*)(\d+)(?:\s+(?:#[^\n]*\n\s*)*)(\d+)(?:\s+(?:#[^\n]*\n\s*)*)(\d+)\s"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class PlainMosaic:
+    """Pixels and levels of a file without metadata."""
+
+    counts: NDArray[np.uint16]
+    """[H,W]."""
+    black: int
+    white: int
+    exact: NDArray[np.float32] | None = None
+    """[H,W] of a float file, normalised, not rounded to counts."""
+
+
+def read_plain(data: bytes, name: str) -> PlainMosaic | None:
+    """Decode a plain mosaic by its first bytes; None where `data` is none of these formats.
+
+    Raises RawError for colour images, other sample types and damaged files.
+    """
+    if data.startswith(b"\x93NUMPY"):
+        return _from_float(_decode_npy(data, name), name)
+    if data.startswith(b"P5"):
+        return _decode_pgm(data, name)
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _from_integers(_decode_png(data, name), name)
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return _from_integers(_decode_tiff(data, name), name)
+    return None
+
+
+def _from_integers(pixels: NDArray[np.generic], name: str) -> PlainMosaic:
+    if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.uint16) or min(pixels.shape) < 2:
+        shape = "×".join(str(side) for side in pixels.shape)
+        raise RawError(f"{name}: {shape} of {pixels.dtype}, expected a mosaic: one channel of 8 or 16 bit")
+    return PlainMosaic(pixels.astype(np.uint16), black=0, white=int(np.iinfo(pixels.dtype).max))
+
+
+def _from_float(pixels: NDArray[np.generic], name: str) -> PlainMosaic:
+    if pixels.dtype.kind != "f":
+        return _from_integers(pixels, name)
+    if pixels.ndim != 2 or min(pixels.shape) < 2 or not np.all(np.isfinite(pixels)):
+        raise RawError(f"{name}: an array of shape {pixels.shape}, expected a finite mosaic [height, width]")
+    exact = pixels.astype(np.float32)
+    if exact.min() < -1 or exact.max() > 4:
+        low, high = exact.min(), exact.max()
+        raise RawError(f"{name}: floats from {low:g} to {high:g}, expected a mosaic with black 0 and white 1")
+    counts = np.rint(exact * (FLOAT_WHITE - FLOAT_BLACK) + FLOAT_BLACK)
+    return PlainMosaic(np.clip(counts, 0, 65_535).astype(np.uint16), FLOAT_BLACK, FLOAT_WHITE, exact)
+
+
+def _decode_npy(data: bytes, name: str) -> NDArray[np.generic]:
+    try:
+        array: NDArray[np.generic] = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise RawError(f"{name}: a damaged NumPy array ({_first_line(error)})") from error
+    return array
+
+
+def _decode_pgm(data: bytes, name: str) -> PlainMosaic:
+    header = _PGM_HEADER.match(data)
+    width, height, white = (int(number) for number in header.groups()) if header else (0, 0, 0)
+    if header is None or not (width >= 2 and height >= 2 and 1 <= white <= 65_535):
+        raise RawError(f"{name}: a PGM whose header makes no sense: expected P5, width, height, maximum")
+    kind = np.dtype(">u2" if white > 255 else "u1")
+    if len(data) - header.end() < width * height * kind.itemsize:
+        raise RawError(
+            f"{name}: truncated: a {width}×{height} PGM needs {width * height * kind.itemsize} bytes"
+        )
+    pixels = np.frombuffer(data, kind, width * height, header.end()).reshape(height, width)
+    return PlainMosaic(pixels.astype(np.uint16), black=0, white=white)
+
+
+def _decode_png(data: bytes, name: str) -> NDArray[np.generic]:
+    import imagecodecs
+
+    try:
+        pixels: NDArray[np.generic] = imagecodecs.png_decode(data)
+    except (imagecodecs.PngError, ValueError) as error:
+        raise RawError(f"{name}: a damaged PNG ({_first_line(error)})") from error
+    return pixels
+
+
+def _decode_tiff(data: bytes, name: str) -> NDArray[np.generic]:
+    import tifffile
+
+    try:
+        pixels: NDArray[np.generic] = tifffile.imread(io.BytesIO(data), key=0)
+    except Exception as error:  # tifffile raises whatever its codecs raise
+        raise RawError(f"{name}: neither a camera raw nor a readable TIFF ({_first_line(error)})") from error
+    return pixels
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
