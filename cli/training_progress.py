@@ -1,0 +1,49 @@
+"""The progress line of `skdn search` and `skdn finetune`: on stderr, and only on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+_LABELS = {
+    "psnr_db": "PSNR {:.2f} dB",
+    "loss": "loss {:.2f}",
+    "entropy": "entropy {:.2f}",
+    "temperature": "τ {:.2f}",
+    "macs_per_mp": "{:.3g} MAC/MP",
+    "patches_per_s": "{:.0f} patches/s",
+}
+
+
+@contextmanager
+def training_progress() -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Yields what a trainer calls with each record of metrics.jsonl."""
+    facts: dict[str, float] = {}
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(24),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[facts]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("training", total=None, facts="", visible=False)
+
+        def show(record: dict[str, Any]) -> None:
+            facts.update({name: record[name] for name in _LABELS if name in record})
+            text = " · ".join(label.format(facts[name]) for name, label in _LABELS.items() if name in facts)
+            progress.update(
+                task,
+                description=record["stage"],
+                completed=record["step"],
+                total=record["steps"],
+                facts=text,
+                visible=True,
+            )
+
+        yield show

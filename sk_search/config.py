@@ -1,0 +1,224 @@
+"""What a run is: frozen dataclasses whose defaults are the recommended run, and the presets.
+
+A configuration is checked when it is made and saved resolved in the run directory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from sk_deploy.errors import ConfigError
+
+from .mosaics import MosaicConfig
+from .noise_synthesis import NoiseConfig
+
+
+@dataclass(frozen=True)
+class NetConfig:
+    """The search space: a U-Net, and what each of its superkernels may choose."""
+
+    arch: str = "skipinit-unet"
+    widths: tuple[int, ...] = (16, 32, 64, 96)
+    """Channels per level; the U-Net is one level less deep than there are widths."""
+    blocks: int = 1
+    """Dense blocks per level, in the encoder, the bottom and the decoder."""
+    kernels: tuple[int, ...] = (3, 5, 7)
+    growth: tuple[float, ...] = (0.25, 0.5, 1.0)
+    """Filters that a superkernel may keep, as fractions of its block's width."""
+    round_to: int = 16
+    """Filter counts are multiples of this: other counts run slower, not faster, in ONNX Runtime."""
+    projection: int = 1
+    """Kernel size of the convolutions that are not searched inside a level."""
+    conditioning: str = "anscombe"
+
+    @property
+    def depth(self) -> int:
+        return len(self.widths) - 1
+
+    @property
+    def multiple(self) -> int:
+        """Packed pixels that height and width of the input must be multiples of."""
+        return 2**self.depth
+
+    def filter_counts(self, width: int) -> tuple[int, ...]:
+        """Filter counts to choose from at a block of `width` channels, ascending, whole multiples of round_to."""
+        unit = self.round_to
+        return tuple(sorted({max(unit, unit * round(rate * width / unit)) for rate in self.growth}))
+
+    def __post_init__(self) -> None:
+        if any(k % 2 == 0 or k < 1 for k in self.kernels) or sorted(set(self.kernels)) != list(self.kernels):
+            raise ConfigError(f"kernels {self.kernels} must be odd, distinct and ascending")
+        if len(self.widths) < 2 or min(self.widths) < 1 or self.blocks < 1 or min(self.growth) <= 0:
+            raise ConfigError("a U-Net needs two widths or more, a block or more, and positive growth rates")
+
+
+@dataclass(frozen=True)
+class StructureConfig:
+    """How the structural distributions are trained."""
+
+    type: str = "joint"
+    mode: str = "full"
+    learning_rate: float = 3e-3
+    betas: tuple[float, float] = (0.5, 0.999)
+    tau_start: float = 5.0
+    tau_end: float = 0.1
+    frozen_share: float = 0.1
+    """First part of the search: near-uniform samples, so that no choice starves."""
+    hard_share: float = 0.1
+    """Last part of the search: straight-through hard samples."""
+    bias_rule: str = "marginal"
+    """"marginal", or "paper": the mean of the kernel mask (§4.5.4)."""
+    target_macs_per_mp: float | None = None
+    target_parameters: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.bias_rule not in ("marginal", "paper"):
+            raise ConfigError(f"bias_rule {self.bias_rule!r} is neither 'marginal' nor 'paper'")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How weights are trained, in a search or in fine-tuning."""
+
+    steps: int = 20_000
+    batch: int = 16
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    """"cosine" to a hundredth of the learning rate, or "constant" (paper)."""
+    warmup_steps: int = 200
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip_norm: float = 1.0
+    ema: float = 0.0
+    """Decay of the averaged weights that are validated and kept; 0: the weights themselves."""
+    validate_every: int = 1000
+    patience: int = 30
+    """Stop after this many validations without a better PSNR (paper: 30)."""
+    validation_patches: int = 48
+    log_every: int = 100
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("cosine", "constant"):
+            raise ConfigError(f"schedule {self.schedule!r} is neither 'cosine' nor 'constant'")
+        for name in ("steps", "batch", "validate_every", "patience", "validation_patches", "log_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> TrainConfig:
+        return _from_dict(cls, facts)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One search, with the fine-tuning that follows it."""
+
+    preset: str = "compact"
+    data: tuple[str, ...] = ("dead-leaves",)
+    """"dead-leaves" (embedded), or folders of photographs."""
+    scenes: int = 512
+    """Procedural scenes to render, where dead-leaves is a source."""
+    seed: int = 0
+    net: NetConfig = field(default_factory=NetConfig)
+    structure: StructureConfig = field(default_factory=StructureConfig)
+    search: TrainConfig = field(default_factory=TrainConfig)
+    finetune: TrainConfig = field(default_factory=lambda: TrainConfig(ema=0.999))
+    mosaic: MosaicConfig = field(default_factory=MosaicConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+
+    def __post_init__(self) -> None:
+        if self.mosaic.patch_px % (2 * self.net.multiple):
+            raise ConfigError(
+                f"patch_px {self.mosaic.patch_px} is not a multiple of {2 * self.net.multiple} sensor pixels, "
+                f"which a U-Net of depth {self.net.depth} needs"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> RunConfig:
+        parts = {
+            "net": NetConfig,
+            "structure": StructureConfig,
+            "search": TrainConfig,
+            "finetune": TrainConfig,
+            "mosaic": MosaicConfig,
+            "noise": NoiseConfig,
+        }
+        made = {k: _from_dict(parts[k], v) if k in parts else v for k, v in facts.items()}
+        return _from_dict(cls, made)
+
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that identify the configuration."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def paper_model1() -> RunConfig:
+    """SkipInit model 1 (§5.2): depth 3, 32 channels at level 0 in arithmetic progression, 28 superkernels."""
+    return _paper("paper-model1", widths=(32, 64, 96, 128))
+
+
+def paper_model2() -> RunConfig:
+    """SkipInit model 2 (§5.2): depth 2, 64 channels at level 0, 20 superkernels."""
+    return _paper("paper-model2", widths=(64, 128, 192))
+
+
+def _paper(name: str, widths: tuple[int, ...]) -> RunConfig:
+    net = NetConfig(
+        widths=widths,
+        blocks=2,
+        kernels=(3, 5),
+        growth=(0.2, 0.4, 0.6),
+        round_to=1,
+        projection=3,
+        conditioning="none",
+    )
+    train = TrainConfig(
+        steps=1_000_000,  # early stopping ends it
+        batch=4,
+        learning_rate=2e-5,
+        schedule="constant",
+        warmup_steps=0,
+        betas=(0.9, 0.999),
+        clip_norm=float("inf"),
+    )
+    return RunConfig(
+        preset=name, net=net, structure=StructureConfig(bias_rule="paper"), search=train, finetune=train
+    )
+
+
+def compact() -> RunConfig:
+    """The family that ships: small widths, kernels 3 to 7, searched under a cost target."""
+    return RunConfig(structure=StructureConfig(target_macs_per_mp=7.5e9, target_parameters=480e3))
+
+
+def tiny() -> RunConfig:
+    """Seconds to minutes on two cores: the demo and the tests."""
+    return RunConfig(
+        preset="tiny",
+        scenes=96,
+        net=NetConfig(widths=(16, 32), kernels=(3, 5), growth=(0.5, 1.0)),
+        search=TrainConfig(steps=400, batch=8, validate_every=200, validation_patches=12, log_every=20),
+        finetune=TrainConfig(
+            steps=600, batch=8, validate_every=300, validation_patches=12, log_every=20, ema=0.99
+        ),
+    )
+
+
+PRESETS = {"paper-model1": paper_model1, "paper-model2": paper_model2, "compact": compact, "tiny": tiny}
+"""`--preset` -> the function that returns its configuration."""
+
+
+def _from_dict(cls: type[Any], facts: dict[str, Any]) -> Any:
+    """A configuration from JSON, which gives lists back for tuples. ConfigError for unknown or missing fields."""
+    try:
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()})
+    except TypeError as error:
+        raise ConfigError(f"this configuration is of another version of skdn: {error}") from error

@@ -1,0 +1,130 @@
+"""Distillation (§4.5.5): read the learned structure, round it, and cut the fixed network out of the supernet."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from sk_deploy.errors import ConfigError
+
+from .config import RunConfig
+from .cost import network_cost
+from .layers import DenseBlock
+from .nets import SkipInitUNet, build_network, build_supernet, superconvs
+from .run import load_config, load_genotype, write_json, write_whole
+from .superkernel import Choice, Superkernel
+
+GENOTYPE_SCHEMA = 1
+
+
+def round_up(superkernel: Superkernel, choice: Choice, round_to: int) -> Choice:
+    """Keep more filters, the most probable first, until their number is a multiple of `round_to`.
+
+    Never fewer than `round_to`, never more than there are: a layer is not left empty, and the extra filters
+    cost no time where the runtime computes them in blocks anyway.
+    """
+    count = min(superkernel.max_filters, max(round_to, -(-len(choice.filters) // round_to) * round_to))
+    probability = superkernel.probabilities().sum(0)  # [F]
+    kept = set(choice.filters)
+    ranked = sorted(range(superkernel.max_filters), key=lambda f: (f not in kept, -float(probability[f]), f))
+    return Choice(choice.kernel, tuple(sorted(ranked[:count])))
+
+
+def argmax_choices(net: nn.Module, round_to: int) -> dict[str, Choice]:
+    """Superkernel name -> the most probable choice, rounded up."""
+    return {
+        name: round_up(conv.superkernel, conv.superkernel.argmax(), round_to)
+        for name, conv in superconvs(net).items()
+    }
+
+
+def cut(net: SkipInitUNet, choices: dict[str, Choice]) -> SkipInitUNet:
+    """The fixed network that equals the supernet under `choices`; the supernet is left as it is."""
+    fixed = copy.deepcopy(net)
+    for name, block in list(fixed.named_modules()):
+        if isinstance(block, DenseBlock):
+            block.distil(choices[f"{name}.conv1"], choices[f"{name}.conv2"])
+    return fixed
+
+
+def describe(
+    net: SkipInitUNet, fixed: SkipInitUNet, choices: dict[str, Choice], config: RunConfig
+) -> dict[str, Any]:
+    """The genotype: what was chosen, how surely, and what it costs."""
+    macs_per_mp, parameters = network_cost(fixed)
+    entries = []
+    for name, conv in superconvs(net).items():
+        superkernel, choice = conv.superkernel, choices[name]
+        p = superkernel.probabilities()  # [n_k,F]
+        kernel_probabilities = p.sum(1) / p.sum()
+        row = superkernel.kernels.index(choice.kernel)
+        entries.append(
+            {
+                "name": name,
+                "kernel": choice.kernel,
+                "kernels": list(superkernel.kernels),
+                "filters": list(choice.filters),
+                "max_filters": superkernel.max_filters,
+                "probability": float(p[row, list(choice.filters)].min()),
+                "entropy": float(superkernel.entropy()),
+                "kernel_probabilities": kernel_probabilities.tolist(),
+            }
+        )
+    return {
+        "schema": GENOTYPE_SCHEMA,
+        "arch": config.net.arch,
+        "type": config.structure.type,
+        "mode": config.structure.mode,
+        "net": {**config.to_dict()["net"], "depth": config.net.depth},
+        "superkernels": entries,
+        "macs_per_mp": macs_per_mp,
+        "parameters": parameters,
+    }
+
+
+def load_supernet(run: Path) -> SkipInitUNet:
+    """The searched supernet with its best weights. ConfigError when the search has not validated yet."""
+    config = load_config(run)
+    path = run / "best.safetensors"
+    if not path.is_file():
+        raise ConfigError(
+            f"{run} has no best.safetensors yet: continue it with `skdn search --out {run} --resume`"
+        )
+    net = build_supernet(config.net, config.structure.type, config.structure.bias_rule)
+    net.load_state_dict(load_file(path))
+    return net
+
+
+def distil(run: Path, round_to: int | None = None) -> dict[str, Any]:
+    """Write run/genotype.json and run/distilled/best.safetensors; return the genotype.
+
+    round_to: filter counts become multiples of it; None takes the configuration's.
+    """
+    config = load_config(run)
+    net = load_supernet(run)
+    with torch.no_grad():
+        choices = argmax_choices(net, round_to or config.net.round_to)
+        fixed = cut(net, choices)
+        genotype = describe(net, fixed, choices, config)
+    folder = run / "distilled"
+    folder.mkdir(exist_ok=True)
+    write_whole(folder / "best.safetensors", lambda path: save_file(fixed.state_dict(), path))
+    write_json(run / "genotype.json", genotype)
+    return genotype
+
+
+def choices_of(genotype: dict[str, Any]) -> dict[str, Choice]:
+    """Superkernel name -> what a genotype keeps of it."""
+    return {e["name"]: Choice(e["kernel"], tuple(e["filters"])) for e in genotype["superkernels"]}
+
+
+def load_network(run: Path, stage: str) -> SkipInitUNet:
+    """The fixed network of a run with the weights of `stage`: "distilled" or "finetuned"."""
+    net = build_network(load_config(run).net, choices_of(load_genotype(run)))
+    net.load_state_dict(load_file(run / stage / "best.safetensors"))
+    return net

@@ -1,0 +1,57 @@
+"""PSNR and SSIM on the mosaic, and the Bayer-correct self-ensemble, on tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from skimage.metrics import structural_similarity
+from torch import Tensor
+
+from .mosaics import pack, unpack
+
+Forward = Callable[[Tensor, Tensor], Tensor]
+"""(planes [B,4,h,w], noise [B,2]) -> planes."""
+
+
+def psnr_db(x: Tensor, y: Tensor) -> Tensor:
+    """Per image of a batch [B,1,H,W], peak 1, after clipping x to [0,1]."""
+    mse = (x.clamp(0, 1) - y).square().mean((1, 2, 3))
+    return -10 * torch.log10(mse.clamp_min(1e-12))
+
+
+def ssim(x: Tensor, y: Tensor) -> float:
+    """Mean over a batch of mosaics [B,1,H,W] of SSIM with its original Gaussian window, data range 1."""
+    values = [
+        structural_similarity(
+            a, b, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+        for a, b in zip(x.clamp(0, 1)[:, 0].cpu().numpy(), y[:, 0].cpu().numpy(), strict=True)
+    ]
+    return float(sum(values) / len(values))
+
+
+def denoise_mosaic(forward: Forward, mosaic: Tensor, noise: Tensor) -> Tensor:
+    """Run a network on an RGGB mosaic [B,1,H,W], H and W multiples of 2·multiple sensor pixels."""
+    return unpack(forward(pack(mosaic), noise))
+
+
+def self_ensemble(forward: Forward, mosaic: Tensor, noise: Tensor, margin: int) -> Tensor:
+    """Mean over the eight dihedral transforms of an RGGB mosaic [B,1,H,W] (§5: self-ensemble).
+
+    A flip turns RGGB into GRBG; on a canvas that is mirrored outward by `margin` (a multiple of what the
+    network needs) the flipped mosaic is rolled by one pixel back to RGGB, which moves no colour.
+    """
+    canvas = F.pad(mosaic, (margin,) * 4, mode="reflect")
+    total = torch.zeros_like(canvas)
+    for transposed in (False, True):
+        for axes in ((), (2,), (3,), (2, 3)):
+            x = canvas.transpose(2, 3) if transposed else canvas
+            for axis in axes:
+                x = x.flip(axis).roll(-1, axis)
+            y = denoise_mosaic(forward, x.contiguous(), noise)
+            for axis in axes:
+                y = y.roll(1, axis).flip(axis)
+            total += y.transpose(2, 3) if transposed else y
+    return total[..., margin:-margin, margin:-margin] / 8

@@ -1,0 +1,54 @@
+"""`skdn finetune`: train the distilled network on, its structure now fixed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from sk_deploy.errors import ConfigError
+
+from .config import TrainConfig
+from .data import load_data, validation_set
+from .distil import load_network
+from .run import load_config, load_json, write_json
+from .search import pick_device
+from .training import Report, Trainer
+
+
+def finetune(
+    run: Path, *, steps: int | None = None, resume: bool = False, report: Report = lambda record: None
+) -> None:
+    """Fine-tune in run/finetuned, from the distilled weights, or continue there.
+
+    steps: None takes the run's configuration. Raises ConfigError when the run is not distilled, or when
+    fine-tuned weights would be lost.
+    """
+    folder = run / "finetuned"
+    config = load_config(run)
+    if resume:
+        if steps is not None:
+            raise ConfigError("a resumed fine-tuning keeps the number of steps that it was started with")
+        if not (folder / "config.json").is_file():
+            raise ConfigError(f"{folder} holds nothing to resume: start with `skdn finetune {run}`")
+        train_config = TrainConfig.from_dict(load_json(folder / "config.json"))
+    else:
+        if (folder / "last.pt").exists():
+            raise ConfigError(f"{folder} is trained already: continue it with --resume, or move it away")
+        train_config = replace(config.finetune, steps=steps or config.finetune.steps)
+    device = pick_device()
+    net = load_network(run, "distilled").to(device)
+    train, held_out = load_data(config, device)
+    folder.mkdir(exist_ok=True)
+    write_json(folder / "config.json", train_config.to_dict())
+    trainer = Trainer(
+        "finetune",
+        folder,
+        net,
+        train_config,
+        train,
+        validation_set(held_out, train_config.validation_patches),
+        margin_px=2 * config.net.multiple,
+        seed=config.seed + 1,
+        report=report,
+    )
+    trainer.fit(resume)

@@ -1,0 +1,122 @@
+"""The convolutions and the dense block that the networks are made of.
+
+A superkernel convolution owns the maximal weights S [F,C,K,K] and bias b [F]; its superkernel owns the
+distribution. In every layer here the non-linearity is part of the convolution, because the masks act before it.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .superkernel import Choice, Superkernel
+
+
+class ConvReLU(nn.Conv2d):
+    """A plain k×k convolution, zero padding, and ReLU: what a superkernel convolution becomes."""
+
+    def __init__(self, channels_in: int, filters: int, kernel: int) -> None:
+        super().__init__(channels_in, filters, kernel, padding=kernel // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(super().forward(x))
+
+
+class SuperConvReLU(nn.Module):
+    """relu(conv(x, S * mask)): one convolution for every slice at once (eq. 4, the paper's `full` treatment)."""
+
+    def __init__(self, channels_in: int, superkernel: Superkernel, bias_rule: str = "marginal") -> None:
+        super().__init__()
+        self.superkernel = superkernel
+        self.bias_rule = bias_rule
+        self.out_channels = superkernel.max_filters
+        size = superkernel.max_kernel
+        plain = nn.Conv2d(channels_in, self.out_channels, size)  # PyTorch's initial values
+        self.weight = nn.Parameter(plain.weight.detach().clone())  # [F,C,K,K]
+        self.bias = nn.Parameter(plain.bias.detach().clone())  # [F]
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = self.superkernel.kernel_mask().to(self.weight.dtype)
+        bias = self.bias * self.bias_mask(mask)
+        return F.relu(F.conv2d(x, self.weight * mask, bias, padding=self.superkernel.max_kernel // 2))
+
+    def bias_mask(self, mask: Tensor) -> Tensor:
+        """[F,1,K,K] -> [F].
+
+        Paper (§4.5.4): the mean of the kernel mask, which scales the bias of a k×k slice by k²/K². Here the
+        filter's marginal weight (the mask at its centre, which every slice contains), because then the sliced
+        network equals the supernet without a correction; the paper's rule stays an option.
+        """
+        if self.bias_rule == "paper":
+            return mask.mean((1, 2, 3))
+        centre = mask.shape[-1] // 2
+        return mask[:, 0, centre, centre]
+
+    def distil(self, keep_in: list[int], choice: Choice) -> ConvReLU:
+        """The plain convolution that equals this one under `choice`, fed with the channels `keep_in`."""
+        kept = list(choice.filters)
+        cut = (self.superkernel.max_kernel - choice.kernel) // 2
+        end = cut + choice.kernel
+        conv = ConvReLU(len(keep_in), len(kept), choice.kernel).to(self.weight)
+        self.superkernel.choose(choice)
+        bias = self.bias * self.bias_mask(self.superkernel.kernel_mask().to(self.bias.dtype))
+        with torch.no_grad():
+            conv.weight.copy_(self.weight[kept][:, keep_in, cut:end, cut:end])
+            conv.bias.copy_(bias[kept])
+        return conv
+
+
+class DenseBlock(nn.Module):
+    """Densely connected residual block with SkipInit (figure 4): x + α · out([x, c₁, c₂]), α starts at 0.
+
+    conv1 reads x [B,C,H,W], conv2 reads [x, c₁]; `out` restores C channels.
+    """
+
+    def __init__(self, width: int, conv1: nn.Module, conv2: nn.Module, projection: int) -> None:
+        super().__init__()
+        self.width = width
+        self.conv1, self.conv2 = conv1, conv2
+        channels = width + conv1.out_channels + conv2.out_channels
+        self.out = nn.Conv2d(channels, width, projection, padding=projection // 2)
+        self.alpha = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = torch.cat([x, self.conv1(x)], 1)
+        features = torch.cat([features, self.conv2(features)], 1)
+        return x + self.alpha * self.out(features)
+
+    def distil(self, choice1: Choice, choice2: Choice) -> None:
+        """Cut both convolutions, and what reads them, to what the choices keep; in place."""
+        passed = list(range(self.width))
+        seen = [*passed, *(self.width + f for f in choice1.filters)]
+        offset = self.width + self.conv1.out_channels
+        read = [*seen, *(offset + f for f in choice2.filters)]
+        self.conv1 = self.conv1.distil(passed, choice1)
+        self.conv2 = self.conv2.distil(seen, choice2)
+        out = nn.Conv2d(len(read), self.width, self.out.kernel_size, padding=self.out.padding)
+        out.to(self.out.weight)
+        with torch.no_grad():
+            out.weight.copy_(self.out.weight[:, read])
+            out.bias.copy_(self.out.bias)
+        self.out = out
+
+    def size(self, chosen: bool) -> tuple[Tensor, Tensor]:
+        """Weights and biases: expected from probabilities (never samples), or of the weights in force."""
+        area1, kept1 = _size(self.conv1, chosen)
+        area2, kept2 = _size(self.conv2, chosen)
+        projection = self.out.kernel_size[0] ** 2 * self.width
+        weights = (
+            area1 * self.width + area2 * (self.width + kept1) + projection * (self.width + kept1 + kept2)
+        )
+        return weights, kept1 + kept2 + self.width
+
+
+def _size(conv: nn.Module, chosen: bool) -> tuple[Tensor, Tensor]:
+    """k²·filters and filters of a (superkernel) convolution."""
+    if isinstance(conv, ConvReLU):
+        filters = torch.tensor(float(conv.out_channels))
+        return conv.kernel_size[0] ** 2 * filters, filters
+    p = conv.superkernel.weights if chosen else conv.superkernel.probabilities()  # [n_k,F]
+    area = torch.tensor([k * k for k in conv.superkernel.kernels], dtype=p.dtype, device=p.device)
+    return area @ p.sum(1), p.sum()

@@ -1,0 +1,118 @@
+"""The run directory: what is in it, and how it is written so that a crash never leaves half a file.
+
+config.json       resolved configuration, seed, versions, git commit
+metrics.jsonl     one JSON object a line
+last.pt           everything that a bit-exact resume needs
+best.safetensors  the best weights by validation
+genotype.json     what the search chose
+distilled/ finetuned/ export/ report.html, TensorBoard events
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sk_deploy.errors import ConfigError
+
+from .config import RunConfig
+
+SCHEMA = 1
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write` on a temporary name beside `path`, then rename: the file appears whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, facts: object) -> None:
+    """Indented JSON, whole or not at all."""
+    text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def create_run(folder: Path, config: RunConfig) -> None:
+    """Make the run directory with its configuration. ConfigError if a run is there already."""
+    if (folder / "config.json").exists():
+        raise ConfigError(f"{folder} holds a run already: continue it with --resume, or choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(
+        folder / "config.json",
+        {
+            "schema": SCHEMA,
+            "seed": config.seed,
+            "versions": _versions(),
+            "commit": _commit(),
+            "config": config.to_dict(),
+        },
+    )
+
+
+def load_config(folder: Path) -> RunConfig:
+    """The configuration of a run. ConfigError in one line when `folder` is not a run."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ConfigError(
+            f"{folder} is not a run: it has no config.json; `skdn search --out {folder}` makes one"
+        )
+    facts = load_json(path)
+    if facts.get("schema") != SCHEMA:
+        raise ConfigError(
+            f"{path} has schema {facts.get('schema')!r}, expected {SCHEMA}: use a matching skdn"
+        )
+    return RunConfig.from_dict(facts["config"])
+
+
+def load_genotype(folder: Path) -> dict[str, Any]:
+    """The genotype of a run. ConfigError when the search has not written one."""
+    path = folder / "genotype.json"
+    if not path.is_file():
+        raise ConfigError(f"{folder} has no genotype.json: `skdn distil {folder}` writes it from a search")
+    return load_json(path)
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """A file that holds one JSON object. ConfigError when it does not."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from error
+    if not isinstance(facts, dict):
+        raise ConfigError(f"{path} holds {type(facts).__name__}, expected an object")
+    return facts
+
+
+def _versions() -> dict[str, str]:
+    names = ("skdn", "torch", "numpy", "onnx")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+
+
+def _commit() -> str | None:
+    """The commit of the source checkout, if this is one."""
+    here = Path(__file__).parent
+    try:
+        out = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return out.stdout.strip()
