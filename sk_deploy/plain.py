@@ -55,7 +55,7 @@ def _from_integers(pixels: NDArray[np.generic], name: str) -> PlainMosaic:
     if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.uint16) or min(pixels.shape) < 2:
         shape = "×".join(str(side) for side in pixels.shape)
         raise RawError(f"{name}: {shape} of {pixels.dtype}, expected a mosaic: one channel of 8 or 16 bit")
-    return PlainMosaic(pixels.astype(np.uint16), black=0, white=int(np.iinfo(pixels.dtype).max))
+    return PlainMosaic(pixels.astype(np.uint16), black=0, white=255 if pixels.dtype == np.uint8 else 65_535)
 
 
 def _from_float(pixels: NDArray[np.generic], name: str) -> PlainMosaic:

@@ -217,7 +217,7 @@ class Layout:
             return blob, len(blob)
         if kind in (Kind.RATIONAL, Kind.SRATIONAL):
             code, limit = ("L", 2**32) if kind == Kind.RATIONAL else ("l", 2**31)
-            parts = [part for value in values for part in _ratio(Fraction(value), limit)]
+            parts = [part for value in values for part in _ratio(Fraction(value), limit)]  # type: ignore[arg-type]
             return struct.pack(f"{self.order}{len(parts)}{code}", *parts), len(values)
         return struct.pack(f"{self.order}{len(values)}{_CODES[kind]}", *values), len(values)
 

@@ -1,0 +1,65 @@
+"""Writing a denoised mosaic as a CFA DNG that edits like the original."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .counts import quantise
+from .dng_new import build
+from .dng_patch import patch
+from .errors import RawError
+from .noise import NoiseProfile
+from .raw import RawImage
+from .whole import write_whole
+
+
+def write_dng(
+    raw: RawImage,
+    mosaic: NDArray[np.float32],
+    target: Path,
+    *,
+    noise: NoiseProfile | None,
+    strength: float = 1.0,
+    software: str,
+) -> None:
+    """Write `mosaic`, which has the shape and scale of raw.mosaic, to `target`, whole or not at all.
+
+    A DNG is patched append-only (`dng_patch`), any other raw becomes a new DNG (`dng_new`). `noise` is what
+    remains in `mosaic` and replaces the NoiseProfile; None keeps the file's own. `strength` in [0,1] is noted
+    as NoiseReductionApplied, `software` as the program that did it. Raises RawError where `target` is the
+    original, under any name, and where the file cannot be written.
+    """
+    if mosaic.shape != raw.mosaic.shape:
+        raise RawError(
+            f"{raw.path.name}: a result of {mosaic.shape} pixels for a mosaic of {raw.mosaic.shape}"
+        )
+    _refuse_original(raw.path, target)
+    sensor, gain = quantise(mosaic, raw.stored, raw.area, raw.levels)
+    if raw.is_dng:
+        chunks = patch(
+            _reread(raw.path), raw, mosaic, sensor, gain, noise=noise, strength=strength, software=software
+        )
+    else:
+        chunks = build(raw, mosaic, sensor, gain, noise=noise, strength=strength, software=software)
+    write_whole(target, chunks)
+
+
+def _refuse_original(original: Path, target: Path) -> None:
+    try:
+        same = target.samefile(original)
+    except OSError:
+        same = target.resolve() == original.resolve()
+    if same:
+        raise RawError(f"{target}: is the original, which skdn never overwrites: name another output")
+
+
+def _reread(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RawError(
+            f"{path}: cannot be read again ({error.strerror}): the output is patched from it"
+        ) from error

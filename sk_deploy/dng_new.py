@@ -1,0 +1,120 @@
+"""A complete new DNG for a raw that is not one: the mosaic, levels, colour, EXIF basics and a preview.
+
+Layout as Adobe's converter writes it: the first directory is a small preview with the camera's facts, the
+mosaic is a SubIFD. DNG specification 1.7. A camera that LibRaw has no matrix for is taken to see linear sRGB.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cfa import CFA_PHOTOMETRIC
+from .noise import NoiseProfile
+from .preview_entries import preview_entries
+from .raw import RawImage
+from .tiff import Appendix, Entry, Kind, Layout, Tag
+from .tiles import append_tiles
+
+_HEADER = b"II*\0"
+_D65 = 21
+_XYZ_TO_SRGB = np.array([[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]])
+_EXIF_DATE = "%Y:%m:%d %H:%M:%S"
+
+
+def build(
+    raw: RawImage,
+    mosaic: NDArray[np.float32],
+    sensor: NDArray[np.uint16],
+    gain: int,
+    *,
+    noise: NoiseProfile | None,
+    strength: float,
+    software: str,
+) -> list[bytes | memoryview]:
+    """The chunks of a DNG that holds the counts `sensor` [SH,SW], whose levels are raw's times `gain`."""
+    layout = Layout("<", big=False)
+    appendix = Appendix(8, layout)
+    cfa = _mosaic_entries(layout, raw, gain, noise or raw.noise, strength) | append_tiles(appendix, sensor)
+    first = {
+        **preview_entries(appendix, raw, mosaic),
+        **_camera_entries(layout, raw, software),
+        Tag.SUB_IFDS: layout.offsets([appendix.append_directory(cfa)]),
+        Tag.EXIF_IFD: layout.offsets([appendix.append_directory(_exif_entries(layout, raw))]),
+    }
+    start = appendix.append_directory(first)
+    return [_HEADER + start.to_bytes(4, "little"), *appendix.chunks]
+
+
+def _mosaic_entries(
+    layout: Layout, raw: RawImage, gain: int, noise: NoiseProfile | None, strength: float
+) -> dict[int, Entry]:
+    black = [Fraction(float(level)) * gain for level in raw.black.ravel()]
+    top, left, height, width = raw.crop
+    entries: dict[int, Entry] = {
+        Tag.NEW_SUBFILE_TYPE: layout.entry(Kind.LONG, 0),
+        Tag.PHOTOMETRIC: layout.entry(Kind.SHORT, CFA_PHOTOMETRIC),
+        Tag.PLANAR_CONFIGURATION: layout.entry(Kind.SHORT, 1),
+        Tag.CFA_REPEAT_PATTERN_DIM: layout.entry(Kind.SHORT, 2, 2),
+        Tag.CFA_PATTERN: layout.entry(Kind.BYTE, *("RGB".index(colour) for colour in raw.phase)),
+        Tag.CFA_PLANE_COLOR: layout.entry(Kind.BYTE, 0, 1, 2),
+        Tag.CFA_LAYOUT: layout.entry(Kind.SHORT, 1),
+        Tag.BLACK_LEVEL_REPEAT_DIM: layout.entry(Kind.SHORT, 2, 2),
+        Tag.BLACK_LEVEL: layout.entry(Kind.RATIONAL, *black),
+        Tag.WHITE_LEVEL: layout.entry(Kind.LONG, round(float(raw.white.max()) * gain)),
+        Tag.DEFAULT_CROP_ORIGIN: layout.entry(Kind.LONG, left, top),
+        Tag.DEFAULT_CROP_SIZE: layout.entry(Kind.LONG, width, height),
+        Tag.ACTIVE_AREA: layout.entry(Kind.LONG, *raw.area),
+        Tag.NOISE_REDUCTION_APPLIED: layout.entry(Kind.RATIONAL, Fraction(strength).limit_denominator(1000)),
+    }
+    if noise is not None:
+        entries[Tag.NOISE_PROFILE] = layout.entry(Kind.DOUBLE, noise.shot, noise.read)
+    return entries
+
+
+def _camera_entries(layout: Layout, raw: RawImage, software: str) -> dict[int, Entry]:
+    matrix = raw.colour.xyz_to_camera if raw.colour.xyz_to_camera is not None else _XYZ_TO_SRGB
+    entries: dict[int, Entry] = {
+        Tag.ORIENTATION: layout.entry(Kind.SHORT, raw.orientation),
+        Tag.SOFTWARE: layout.entry(Kind.ASCII, software),
+        Tag.DNG_VERSION: layout.entry(Kind.BYTE, 1, 4, 0, 0),
+        Tag.DNG_BACKWARD_VERSION: layout.entry(Kind.BYTE, 1, 1, 0, 0),
+        Tag.UNIQUE_CAMERA_MODEL: layout.entry(Kind.ASCII, raw.camera or "Unknown"),
+        Tag.COLOR_MATRIX_1: layout.entry(Kind.SRATIONAL, *(_ten_thousandths(x) for x in matrix.ravel())),
+        Tag.AS_SHOT_NEUTRAL: layout.entry(Kind.RATIONAL, *(_millionths(x) for x in raw.colour.neutral)),
+        Tag.CALIBRATION_ILLUMINANT_1: layout.entry(Kind.SHORT, _D65),
+    }
+    if raw.shot.make:
+        entries[Tag.MAKE] = layout.entry(Kind.ASCII, raw.shot.make)
+    if raw.shot.model:
+        entries[Tag.MODEL] = layout.entry(Kind.ASCII, raw.shot.model)
+    if raw.shot.taken:
+        entries[Tag.DATE_TIME] = layout.entry(Kind.ASCII, raw.shot.taken.strftime(_EXIF_DATE))
+    return entries
+
+
+def _exif_entries(layout: Layout, raw: RawImage) -> dict[int, Entry]:
+    shot = raw.shot
+    entries: dict[int, Entry] = {Tag.EXIF_VERSION: layout.entry(Kind.UNDEFINED, b"0230")}
+    for tag, value in (
+        (Tag.EXPOSURE_TIME, shot.exposure_s),
+        (Tag.F_NUMBER, shot.f_number),
+        (Tag.FOCAL_LENGTH, shot.focal_length_mm),
+    ):
+        if value:
+            entries[tag] = layout.entry(Kind.RATIONAL, Fraction(value).limit_denominator(100_000))
+    if shot.iso and shot.iso < 65_535:
+        entries[Tag.ISO_SPEED] = layout.entry(Kind.SHORT, round(shot.iso))
+    if shot.taken:
+        entries[Tag.DATE_TIME_ORIGINAL] = layout.entry(Kind.ASCII, shot.taken.strftime(_EXIF_DATE))
+    return entries
+
+
+def _ten_thousandths(value: float) -> Fraction:
+    return Fraction(round(value * 10_000), 10_000)
+
+
+def _millionths(value: float) -> Fraction:
+    return Fraction(round(value * 1_000_000), 1_000_000)

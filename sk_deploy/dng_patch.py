@@ -1,0 +1,152 @@
+"""Writing a new mosaic into a copy of its own DNG, append-only.
+
+Every byte of the original stays where it is, except the header's pointer to the first directory. New tiles,
+new previews and rewritten copies of the directories that lead to them follow at the end of the file. So maker
+notes, EXIF, GPS, XMP, profiles and opcode lists keep their offsets and their bytes, even the parts that no
+parser but the maker's understands.
+"""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cfa import find_cfa, white_level
+from .errors import RawError
+from .noise import NoiseProfile
+from .preview import render
+from .preview_entries import decode_preview, find_previews, preview_entries, replace_preview
+from .raw import RawImage
+from .tiff import Appendix, Directory, Entry, Kind, Layout, Number, Tag, Tiff
+from .tiles import append_tiles
+
+Edits = dict[int, Entry | None]
+"""Tag -> its new entry, or None to drop it."""
+
+_STALE = (
+    # How the old pixels were stored.
+    Tag.STRIP_OFFSETS,
+    Tag.ROWS_PER_STRIP,
+    Tag.STRIP_BYTE_COUNTS,
+    Tag.FILL_ORDER,
+    Tag.PREDICTOR,
+    Tag.JPEG_TABLES,
+    Tag.JPEG_OFFSET,
+    Tag.JPEG_LENGTH,
+    Tag.MIN_SAMPLE_VALUE,
+    Tag.MAX_SAMPLE_VALUE,
+    Tag.SUB_TILE_BLOCK_SIZE,
+    Tag.ROW_INTERLEAVE_FACTOR,
+    Tag.COLUMN_INTERLEAVE_FACTOR,
+    Tag.LINEARIZATION_TABLE,
+)
+_DIGESTS = (Tag.RAW_IMAGE_DIGEST, Tag.NEW_RAW_IMAGE_DIGEST, Tag.RAW_DATA_UNIQUE_ID)
+"""Of the old pixels; a reader that checks them would call the new ones damaged."""
+
+
+def patch(
+    original: bytes,
+    raw: RawImage,
+    mosaic: NDArray[np.float32],
+    sensor: NDArray[np.uint16],
+    gain: int,
+    *,
+    noise: NoiseProfile | None,
+    strength: float,
+    software: str,
+) -> list[bytes | memoryview]:
+    """The chunks of a DNG that is `original` with the counts `sensor` [SH,SW] and levels times `gain`.
+
+    Raises RawError where `original` no longer holds the mosaic that `raw` was read from.
+    """
+    tiff = Tiff(original, raw.path.name)
+    cfa, first = find_cfa(tiff), tiff.chain[0]
+    if tiff.integers(cfa, Tag.IMAGE_WIDTH) + tiff.integers(cfa, Tag.IMAGE_LENGTH) != sensor.shape[::-1]:
+        raise RawError(f"{raw.path.name}: changed since it was read: read it again")
+    appendix = Appendix(len(original), tiff.layout)
+    edits: dict[int, Edits] = {directory.offset: {} for top in tiff.chain for directory in top.walk()}
+    edits[cfa.offset].update(_mosaic_edits(tiff, cfa, gain, noise, strength))
+    edits[cfa.offset].update(append_tiles(appendix, sensor))
+    for directory in (cfa, first):
+        edits[directory.offset].update(dict.fromkeys(_DIGESTS))
+    edits[first.offset][Tag.PROCESSING_SOFTWARE] = _note(tiff, first, software)
+
+    previews = find_previews(tiff, cfa)
+    for preview in previews:
+        old = decode_preview(tiff, preview)
+        height, width = (tiff.integers(preview, tag)[0] for tag in (Tag.IMAGE_LENGTH, Tag.IMAGE_WIDTH))
+        pixels = render(raw, mosaic, height, width, old)
+        edits[preview.offset].update(replace_preview(tiff, preview, appendix, pixels, software))
+    added = [] if previews else [appendix.append_directory(preview_entries(appendix, raw, mosaic))]
+
+    start = _append_chain(tiff, appendix, edits, added)
+    return [*_with_first_directory(tiff, start), *appendix.chunks]
+
+
+def _mosaic_edits(
+    tiff: Tiff, cfa: Directory, gain: int, noise: NoiseProfile | None, strength: float
+) -> Edits:
+    layout = tiff.layout
+    edits: Edits = dict.fromkeys(_STALE)
+    edits[Tag.NEW_SUBFILE_TYPE] = layout.entry(Kind.LONG, 0)
+    edits[Tag.WHITE_LEVEL] = layout.entry(Kind.LONG, round(white_level(tiff, cfa) * gain))
+    edits[Tag.NOISE_REDUCTION_APPLIED] = layout.entry(
+        Kind.RATIONAL, Fraction(strength).limit_denominator(1000)
+    )
+    if gain != 1:
+        if levels := tiff.numbers(cfa, Tag.BLACK_LEVEL):
+            edits[Tag.BLACK_LEVEL] = _levels(layout, [Fraction(level) * gain for level in levels])
+        for tag in (Tag.BLACK_LEVEL_DELTA_H, Tag.BLACK_LEVEL_DELTA_V):
+            if deltas := tiff.numbers(cfa, tag):
+                edits[tag] = layout.entry(Kind.SRATIONAL, *(Fraction(delta) * gain for delta in deltas))
+    if noise is not None:
+        edits[Tag.NOISE_PROFILE] = layout.entry(Kind.DOUBLE, noise.shot, noise.read)
+    return edits
+
+
+def _levels(layout: Layout, levels: list[Fraction]) -> Entry:
+    whole = all(level.denominator == 1 for level in levels)
+    values: list[Number] = [int(level) for level in levels] if whole else list(levels)
+    return layout.entry(Kind.LONG if whole else Kind.RATIONAL, *values)
+
+
+def _note(tiff: Tiff, first: Directory, software: str) -> Entry:
+    earlier = tiff.text(first, Tag.PROCESSING_SOFTWARE)
+    return tiff.layout.entry(Kind.ASCII, f"{earlier}; {software}" if earlier else software)
+
+
+def _append_chain(tiff: Tiff, appendix: Appendix, edits: dict[int, Edits], added: list[int]) -> int:
+    """Rewrite the directories that change, back to front, and return the offset of the first."""
+    following = 0
+    for top in reversed(tiff.chain):
+        extra = added if top is tiff.chain[0] else []
+        following = _append_changed(tiff.layout, appendix, top, edits, following, extra)
+    return following
+
+
+def _append_changed(
+    layout: Layout,
+    appendix: Appendix,
+    directory: Directory,
+    edits: dict[int, Edits],
+    following: int,
+    added: list[int],
+) -> int:
+    """The offset of `directory`: its own where nothing in or below it changes, else that of a new copy."""
+    children = [_append_changed(layout, appendix, c, edits, c.next, []) for c in directory.children] + added
+    changes = dict(edits[directory.offset])
+    if children != [child.offset for child in directory.children]:
+        changes[Tag.SUB_IFDS] = layout.offsets(children)
+    if not changes and following == directory.next:
+        return directory.offset
+    merged = directory.entries | changes
+    return appendix.append_directory({tag: e for tag, e in merged.items() if e is not None}, following)
+
+
+def _with_first_directory(tiff: Tiff, offset: int) -> list[bytes | memoryview]:
+    width = tiff.layout.slot_size
+    pointer = struct.pack(f"{tiff.layout.order}{tiff.layout.offset_code}", offset)
+    return [tiff.data[: tiff.header_size - width], pointer, tiff.data[tiff.header_size :]]
