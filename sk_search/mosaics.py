@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -22,12 +23,12 @@ _XYZ_TO_CAMERA = (
     ((0.8380, -0.2630, -0.0639), (-0.2887, 1.0725, 0.2496), (-0.0627, 0.1427, 0.5438)),
     ((0.6596, -0.2079, -0.0562), (-0.4782, 1.3016, 0.1933), (-0.0970, 0.1581, 0.5181)),
 )
+# Linear sRGB -> XYZ (IEC 61966-2-1).
 _RGB_TO_XYZ = (
     (0.4124564, 0.3575761, 0.1804375),
     (0.2126729, 0.7151522, 0.0721750),
     (0.0193339, 0.1191920, 0.9503041),
 )
-_SITE_COLOUR = (0, 1, 1, 2)  # R, Gr, Gb, B
 
 
 @dataclass(frozen=True)
@@ -164,11 +165,10 @@ def _photograph(rgb: torch.Tensor, generator: torch.Generator, config: MosaicCon
     batch, _, size, _ = rgb.shape
     exposed = (rgb * _exposure(batch, generator, config)).clamp_max(1.0)
     camera = _camera_matrix(batch, generator)  # [B,3,3]
-    grey = camera.mean(1, keepdim=True)  # [B,1,3]
-    rows = torch.cat((camera[:, _SITE_COLOUR, :], grey.expand(-1, 4, -1)), dim=1)  # [B,8,3]
+    recorded = torch.cat((camera[:, :2], camera[:, 1:]), dim=1)  # R, Gr, Gb, B [B,4,3]
     sites = F.pixel_unshuffle(exposed, 2).view(batch, 3, 4, -1)  # colour, site
-    colour = (rows[:, :4].transpose(1, 2)[..., None] * sites).sum(1)  # [B,4,P*P/4]
-    luminance = (rows[:, 4:].transpose(1, 2)[..., None] * sites).sum(1)
+    colour = (recorded.transpose(1, 2)[..., None] * sites).sum(1)  # [B,4,P*P/4]
+    luminance = (camera.mean(1)[..., None, None] * sites).sum(1)  # [B,4,P*P/4]
     # Near white the gains fade out, so that clipped highlights stay white (Brooks et al.).
     gain = _inverse_gains(batch, generator, config)  # [B,4,1]
     fade = ((luminance - 0.9) / 0.1).clamp(0, 1).square()
@@ -185,12 +185,15 @@ def _exposure(batch: int, generator: torch.Generator, config: MosaicConfig) -> t
 
 def _camera_matrix(batch: int, generator: torch.Generator) -> torch.Tensor:
     """Linear sRGB -> camera [B,3,3]: a random convex mixture of four; rows sum to 1, so grey stays grey."""
-    device = generator.device
-    weights = -_uniform((batch, 4), generator).clamp_min(1e-12).log()
-    weights = weights / weights.sum(1, keepdim=True)
-    xyz_to_camera = torch.einsum("bk,kij->bij", weights, torch.tensor(_XYZ_TO_CAMERA, device=device))
-    camera = xyz_to_camera @ torch.tensor(_RGB_TO_XYZ, device=device)
+    weights = -_uniform((batch, 4), generator).clamp_min(1e-12).log()  # flat on the simplex once normalised
+    camera = torch.einsum("bk,kij->bij", weights, _rgb_to_camera(generator.device))
     return camera / camera.sum(-1, keepdim=True)
+
+
+@lru_cache
+def _rgb_to_camera(device: torch.device) -> torch.Tensor:
+    """Linear sRGB -> each of the four cameras [4,3,3]. Kept, because copying to a device waits for it."""
+    return torch.tensor(_XYZ_TO_CAMERA, device=device) @ torch.tensor(_RGB_TO_XYZ, device=device)
 
 
 def _inverse_gains(batch: int, generator: torch.Generator, config: MosaicConfig) -> torch.Tensor:

@@ -23,10 +23,13 @@ class NoiseConfig:
 
     shot: tuple[float, float] = (1e-5, 3e-2)
     """Variance per unit of signal, log-uniform."""
-    read_electrons: tuple[float, float] = (0.07, 60.0)
-    """Read noise in photo-electrons: triangular in the logarithm, so densest near 2, as calibrations are."""
-    read: tuple[float, float] = (1e-8, 2e-3)
-    """Read variance is clamped to this range."""
+    read_electrons: tuple[float, float] = (0.07, 40.0)
+    """Read noise before the gain, standard deviation in photo-electrons: triangular in the logarithm, so
+    densest near 2, as calibrations are."""
+    read_converter: tuple[float, float] = (1e-4, 1e-3)
+    """Read noise after the gain, standard deviation, log-uniform: what is left at low sensitivity."""
+    max_read: float = 2e-3
+    """Read variance goes no higher."""
     bits: tuple[int, int] = (10, 14)
     """Bit depths of the converter, each as likely."""
     unquantised_share: float = 0.2
@@ -43,13 +46,13 @@ class NoiseConfig:
     """What a hot pixel adds, log-uniform."""
 
     def __post_init__(self) -> None:
-        for name in ("shot", "read_electrons", "read", "hot_level"):
+        for name in ("shot", "read_electrons", "read_converter", "hot_level"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ConfigError(f"noise {name} is {low:g} to {high:g}: expected 0 < low <= high")
-        if not 1 <= self.bits[0] <= self.bits[1] <= 24:
+        if not 4 <= self.bits[0] <= self.bits[1] <= 16:
             raise ConfigError(
-                f"noise bits are {self.bits[0]} to {self.bits[1]}: expected 1 <= low <= high <= 24"
+                f"noise bits are {self.bits[0]} to {self.bits[1]}: expected 4 <= low <= high <= 16"
             )
         for name in ("unquantised_share", "row_share", "row_to_read", "hot_share", "hot_rate"):
             if not 0 <= getattr(self, name) <= 1:
@@ -58,11 +61,12 @@ class NoiseConfig:
 
 def sample_noise_levels(batch: int, generator: torch.Generator, config: NoiseConfig) -> torch.Tensor:
     """Shot and read variance of each sample, float32 [batch,2], on the generator's device."""
-    u = _uniform((3, batch), generator)
+    u = _uniform((4, batch), generator)
     shot = _log_scale(u[0], config.shot)
     electrons = _log_scale((u[1] + u[2]) / 2, config.read_electrons)
-    read = (electrons * shot).square().clamp(*config.read)
-    return torch.stack((shot, read), dim=1)
+    converter = _log_scale(u[3], config.read_converter)
+    read = (electrons * shot).square() + converter.square()
+    return torch.stack((shot, read.clamp_max(config.max_read)), dim=1)
 
 
 def add_noise(

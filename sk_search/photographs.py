@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 _DEFAULT_DOWNSAMPLE = 2
+_FLAT_DETAIL = 0.008
+"""Detail below which a crop is sky, wall or darkness: little to learn but the grain it still has."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,12 @@ class Scenes:
         return Scenes(self.pixels[mask], self.photo[mask])
 
 
-def photographs(folder: Path, crop: int = 256, *, downsample: int | None = None, seed: int = 0) -> Scenes:
+def photographs(
+    folder: Path, crop: int = 256, *, downsample: int | None = None, flat_share: float = 0.25, seed: int = 0
+) -> Scenes:
     """Every photograph directly in `folder` (JPEG, PNG, TIFF) as linear crops that cover it.
+
+    Of the crops that show next to nothing, which make up half of many photographs, `flat_share` is kept.
 
     `downsample`: area factor; None takes each file's `recommended_downsample` from the folder's
     manifest.json, else 2. `seed` draws the strength of the tone curve that each photograph is assumed to
@@ -70,8 +76,8 @@ def photographs(folder: Path, crop: int = 256, *, downsample: int | None = None,
     crops = []
     for index, file in enumerate(files):
         factor = downsample or factors.get(file.name, _DEFAULT_DOWNSAMPLE)
-        strength = np.random.default_rng([seed, index]).random()
-        linear = _read_linear(file, factor, strength)
+        rng = np.random.default_rng([seed, index])
+        linear = _read_linear(file, factor, rng.random())
         if linear is None:
             log.warning("%s cannot be decoded: skipped", file)
         elif min(linear.shape[:2]) < crop:
@@ -80,7 +86,9 @@ def photographs(folder: Path, crop: int = 256, *, downsample: int | None = None,
                 "%s is %dx%d after downsampling, less than a crop of %d: skipped", file, width, height, crop
             )
         else:
-            crops.append((index, _cut(linear, crop)))
+            cut = _cut(linear, crop)
+            kept = (_detail(cut) >= _FLAT_DETAIL) | (rng.random(len(cut)) < flat_share)
+            crops.append((index, torch.from_numpy(cut[kept])))
     if not crops:
         raise ConfigError(f"no photograph in {folder} is readable and at least {crop} px after downsampling")
     return _join(crops)
@@ -111,8 +119,10 @@ def _manifest_factors(folder: Path) -> dict[str, int]:
 
 
 def _read_linear(file: Path, factor: int, strength: float) -> NDArray[np.float32] | None:
-    """Linear RGB [H/factor,W/factor,3], or None for a file that OpenCV cannot decode."""
-    bgr = cv2.imread(str(file), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    """Linear RGB [H/factor,W/factor,3], or None for a file that OpenCV cannot decode whole."""
+    encoded = np.fromfile(file, np.uint8)
+    # From memory: reading a file by name, OpenCV takes half a JPEG for a whole one.
+    bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if encoded.size else None
     if bgr is None:
         return None
     linear = cv2.LUT(bgr, linear_table(strength))
@@ -121,7 +131,7 @@ def _read_linear(file: Path, factor: int, strength: float) -> NDArray[np.float32
     return cv2.resize(linear, size, interpolation=cv2.INTER_AREA)[..., ::-1]
 
 
-def _cut(linear: NDArray[np.float32], crop: int) -> torch.Tensor:
+def _cut(linear: NDArray[np.float32], crop: int) -> NDArray[np.float16]:
     """Crops float16 [n,3,crop,crop] that cover the picture; the last ones are shifted inside."""
     height, width = linear.shape[:2]
     tops, lefts = (sorted({min(i, s - crop) for i in range(0, s, crop)}) for s in (height, width))
@@ -129,7 +139,13 @@ def _cut(linear: NDArray[np.float32], crop: int) -> torch.Tensor:
     corners = ((top, left) for top in tops for left in lefts)
     for n, (top, left) in enumerate(corners):
         cut[n] = linear[top : top + crop, left : left + crop].transpose(2, 0, 1)
-    return torch.from_numpy(cut)
+    return cut
+
+
+def _detail(cut: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Mean step between neighbouring pixels of the square root (where shot noise is even) of grey [n]."""
+    grey = np.sqrt(cut.mean(1, dtype=np.float32))
+    return np.abs(np.diff(grey, axis=1)).mean((1, 2)) + np.abs(np.diff(grey, axis=2)).mean((1, 2))
 
 
 def _join(crops: list[tuple[int, torch.Tensor]]) -> Scenes:
