@@ -1,0 +1,70 @@
+"""Dead leaves have the statistics that make them stand in for photographs."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from sk_search.dead_leaves import dead_leaves, power_law_radii
+
+SIZE = 128
+
+
+@pytest.fixture(scope="module")
+def scenes() -> torch.Tensor:
+    return dead_leaves(24, SIZE, seed=5)
+
+
+def test_radii_follow_the_inverse_cube() -> None:
+    radii = power_law_radii(200_000, 1.0, 100.0, np.random.default_rng(0))
+    assert 1 <= radii.min() < radii.max() <= 100
+    counts, edges = np.histogram(radii, np.geomspace(1, 16, 9))
+    density = counts / np.diff(edges)
+    slope = np.polyfit(np.log(np.sqrt(edges[1:] * edges[:-1])), np.log(density), 1)[0]
+    assert slope == pytest.approx(-3, abs=0.1)
+
+
+def test_the_power_spectrum_falls_like_that_of_natural_images(scenes: torch.Tensor) -> None:
+    luminance = scenes.double().mean(1).clamp_min(1e-3).log()
+    luminance -= luminance.mean((1, 2), keepdim=True)
+    window = torch.hann_window(SIZE, dtype=torch.float64)
+    power = torch.fft.fft2(luminance * window * window[:, None]).abs().square().mean(0)
+    f = torch.fft.fftfreq(SIZE, dtype=torch.float64)
+    radius = (f.square() + f[:, None].square()).sqrt()
+    edges = torch.logspace(np.log10(3 / SIZE), np.log10(0.35), 8, dtype=torch.float64)
+    rings = [(radius >= a) & (radius < b) for a, b in pairwise(edges)]
+    levels = [[radius[ring].log().mean(), power[ring].mean().log()] for ring in rings]
+    slope = np.polyfit(*np.array(levels).T, 1)[0]
+    assert -3.0 < slope < -1.6  # photographs: about -2
+
+
+def test_colours_are_mostly_muted_and_the_range_is_wide(scenes: torch.Tensor) -> None:
+    assert scenes.dtype == torch.float16
+    assert 0 <= scenes.min() <= scenes.max() <= 1
+    rgb = scenes.float().clamp_min(1e-4)
+    saturation = 1 - rgb.amin(1) / rgb.amax(1)
+    assert 0.1 < saturation.median() < 0.5
+    luminance = rgb.mean(1)
+    assert 0.05 < luminance.mean() < 0.4
+    low, high = luminance.flatten()[::7].quantile(torch.tensor([0.02, 0.98]))
+    assert high / low > 30
+
+
+def test_edges_are_averaged_down_not_jagged() -> None:
+    # A jagged rendering has few grey levels; an area average of 2x2 has many between any two shapes.
+    scene = dead_leaves(1, 64, seed=1)[0, 1].float()
+    assert len(scene.unique()) > 500
+
+
+def test_a_scene_depends_on_its_size_seed_and_number_only(scenes: torch.Tensor) -> None:
+    assert torch.equal(dead_leaves(2, SIZE, seed=5), scenes[:2])
+    assert not torch.equal(dead_leaves(1, SIZE, seed=6), scenes[:1])
+    assert not torch.equal(scenes[0], scenes[1])
+
+
+@pytest.mark.parametrize("size", [16, 33])
+def test_small_and_odd_sizes_are_drawn(size: int) -> None:
+    scenes = dead_leaves(3, size, seed=0)
+    assert scenes.shape == (3, 3, size, size)
+    assert scenes.isfinite().all()
