@@ -72,7 +72,7 @@ def patch(
     edits[cfa.offset].update(append_tiles(appendix, sensor))
     for directory in (cfa, first):
         edits[directory.offset].update(dict.fromkeys(_DIGESTS))
-    edits[first.offset][Tag.PROCESSING_SOFTWARE] = _note(tiff, first, software)
+    edits[first.offset][Tag.SOFTWARE] = _note(tiff, first, software)
 
     previews = find_previews(tiff, cfa)
     for preview in previews:
@@ -114,8 +114,10 @@ def _levels(layout: Layout, levels: list[Fraction]) -> Entry:
 
 
 def _note(tiff: Tiff, first: Directory, software: str) -> Entry:
-    earlier = tiff.text(first, Tag.PROCESSING_SOFTWARE)
-    return tiff.layout.entry(Kind.ASCII, f"{earlier}; {software}" if earlier else software)
+    """Software, after what the camera wrote there. (ProcessingSoftware would be new, but is no DNG tag.)"""
+    earlier = tiff.text(first, Tag.SOFTWARE)
+    note = software if not earlier else earlier if software in earlier else f"{earlier}; {software}"
+    return tiff.layout.entry(Kind.ASCII, note)
 
 
 def _append_chain(tiff: Tiff, appendix: Appendix, edits: dict[int, Edits], added: list[int]) -> int:

@@ -36,10 +36,9 @@ def render(raw: RawImage, mosaic: NDArray[np.float32], height: int, width: int, 
     if raw.colour.camera_to_srgb is not None:
         balanced = balanced @ raw.colour.camera_to_srgb.T.astype(np.float32)
     bright = float(np.quantile(balanced.max(axis=2), 0.99))
-    linear = np.clip(balanced / max(bright, 1e-6), 0, 1)
+    linear = np.maximum(balanced / max(bright, 1e-6), 0)
     srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    if old is not None:
-        srgb = _with_tones_of(srgb, old)
+    srgb = np.minimum(srgb, 1) if old is None else _with_tones_of(srgb, old)
     pixels: Pixels = np.rint(srgb * 255).astype(np.uint8)
     return pixels
 

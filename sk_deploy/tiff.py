@@ -25,7 +25,6 @@ MAX_DIRECTORIES = 256
 class Tag(IntEnum):
     """The TIFF, EXIF and DNG tags that skdn reads or writes."""
 
-    PROCESSING_SOFTWARE = 11
     NEW_SUBFILE_TYPE = 254
     IMAGE_WIDTH = 256
     IMAGE_LENGTH = 257
