@@ -1,0 +1,57 @@
+"""What this machine computes with: CPU name and cores, CUDA devices. Asking never loads a CUDA library."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import sys
+from pathlib import Path
+
+CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
+"""The driver itself, which comes with the GPU and not with a toolkit."""
+
+
+def cpu_name() -> str:
+    """The processor's name as its maker gives it, else its architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def cpu_threads() -> int:
+    """Cores that this process may use: fewer than the machine has in a container or under taskset."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@functools.cache
+def cuda_devices() -> tuple[str, ...]:
+    """Names of the CUDA devices that the driver offers; empty without a driver or a device."""
+    driver = _cuda_driver()
+    count = ctypes.c_int()
+    if driver is None or driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return ()
+    return tuple(_cuda_name(driver, device) for device in range(count.value))
+
+
+def _cuda_driver() -> ctypes.CDLL | None:
+    for library in CUDA_DRIVERS:
+        if library.endswith(".dll") == (sys.platform == "win32"):
+            try:
+                return ctypes.CDLL(library)
+            except OSError:
+                return None
+    return None
+
+
+def _cuda_name(driver: ctypes.CDLL, device: int) -> str:
+    name = ctypes.create_string_buffer(256)
+    if driver.cuDeviceGetName(name, len(name), device) != 0:
+        return f"CUDA device {device}"
+    return name.value.decode(errors="replace")

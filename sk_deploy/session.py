@@ -1,0 +1,193 @@
+"""A model file, opened with ONNX Runtime on the provider that was asked for: no silent fallback."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .devices import cpu_threads, cuda_devices
+from .errors import ModelError, ProviderError
+from .spec import METADATA_KEY, ModelSpec
+
+log = logging.getLogger(__name__)
+
+PROVIDERS = {
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
+"""Our name -> ONNX Runtime's. `auto` is CUDA where a CUDA device is, else CPU."""
+
+FATAL_ONLY = 4
+"""ONNX Runtime's log level: what goes wrong comes back as an exception, and we say it in one line."""
+OUT_OF_MEMORY = ("bad_alloc", "out of memory", "failed to allocate", "alloc_failed", "available memory")
+"""How allocators put it, in lower case: the C++ library, CUDA, ONNX Runtime's arena (twice), cuDNN."""
+
+
+class Session:
+    """One model on one provider."""
+
+    spec: ModelSpec
+    provider: str
+    """The provider that really runs: "cuda", "tensorrt" or "cpu"."""
+    threads: int
+    """CPU threads of one run."""
+    load_s: float
+    """Seconds that opening took."""
+    network_s: float
+    """Seconds spent inside the network since opening, copies to and from a GPU included."""
+
+    def __init__(self, path: str | Path, provider: str = "auto", threads: int | None = None) -> None:
+        """Open a model file.
+
+        Raises ModelError when it is not a denoiser that this version knows, ProviderError when the provider
+        that was named cannot run it. `auto` runs on the CPU where there is no CUDA device, and warns where
+        there is one that cannot be used.
+        """
+        started = time.perf_counter()
+        path = Path(path)
+        data = _read(path)
+        self.spec = _read_spec(data, path.name)
+        self.threads = threads or cpu_threads()
+        self._runtime = _open(data, path.name, provider, self.threads)
+        self.provider = _provider(self._runtime)
+        if provider == "auto" and self.provider == "cpu" and cuda_devices():
+            log.warning("CUDA cannot be used on %s; running on the CPU: %s", cuda_devices()[0], CUDA_HINT)
+        self.load_s = time.perf_counter() - started
+        self.network_s = 0.0
+
+    def run(
+        self, planes: NDArray[np.float32], noise: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Denoise planes [B,4,h,w], h and w multiples of `spec.multiple`, given noise [B,2] unless blind.
+
+        Raises MemoryError when the provider cannot allocate, ModelError when the graph cannot run.
+        """
+        feeds = {"input": planes} if self.spec.blind else {"input": planes, "noise": noise}
+        started = time.perf_counter()
+        try:
+            (output,) = self._runtime.run(["output"], feeds)
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            reason = _one_line(error)
+            if any(sign in reason.lower() for sign in OUT_OF_MEMORY):
+                raise MemoryError(reason) from error
+            raise ModelError(f"model {self.spec.name} failed on {self.provider}: {reason}") from error
+        finally:
+            self.network_s += time.perf_counter() - started
+        if output.shape != planes.shape:
+            raise ModelError(
+                f"model {self.spec.name} made {output.shape} of {planes.shape}: expected the same shape"
+            )
+        denoised: NDArray[np.float32] = output
+        return denoised
+
+
+CUDA_HINT = "install the CUDA and cuDNN libraries that this onnxruntime-gpu needs, or ask for --provider cpu"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"model {path}: cannot be read ({error.strerror})") from error
+
+
+def _read_spec(data: bytes, name: str) -> ModelSpec:
+    """The facts that a model file states, once its inputs and outputs are what the pipeline will feed."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load_model_from_string(data)
+    except DecodeError:
+        raise ModelError(f"model {name}: not an ONNX file") from None
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if METADATA_KEY not in metadata:
+        raise ModelError(
+            f"model {name}: no {METADATA_KEY!r} metadata: expected a model that `skdn export` wrote"
+        )
+    spec = ModelSpec.from_json(metadata[METADATA_KEY])
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise ModelError(f"model {name}: its weights are in another file, expected one file: export it again")
+    inputs = [_signature(value) for value in model.graph.input]
+    outputs = [_signature(value) for value in model.graph.output]
+    planes = "float [?,4,?,?]"
+    expected = [f"input {planes}"] if spec.blind else [f"input {planes}", "noise float [?,2]"]
+    if inputs != expected or outputs != [f"output {planes}"]:
+        found = f"{', '.join(inputs)} -> {', '.join(outputs)}"
+        raise ModelError(f"model {name}: has {found}; expected {', '.join(expected)} -> output {planes}")
+    return spec
+
+
+def _signature(value: Any) -> str:
+    """A graph input or output in words: name, type, and its shape with ? for free axes."""
+    import onnx
+
+    tensor = value.type.tensor_type
+    axes = ",".join(str(axis.dim_value) if axis.HasField("dim_value") else "?" for axis in tensor.shape.dim)
+    return f"{value.name} {onnx.TensorProto.DataType.Name(tensor.elem_type).lower()} [{axes}]"
+
+
+def _open(data: bytes, name: str, provider: str, threads: int) -> Any:
+    import onnxruntime
+
+    asked = _choose(provider, onnxruntime.get_available_providers())
+    onnxruntime.set_default_logger_severity(FATAL_ONLY)
+    if asked[0] != PROVIDERS["cpu"]:
+        _preload_cuda(onnxruntime)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = FATAL_ONLY
+    options.intra_op_num_threads = threads
+    try:
+        runtime = onnxruntime.InferenceSession(data, options, providers=asked, enable_fallback=0)
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        if provider == "auto" and asked[0] != PROVIDERS["cpu"]:
+            return onnxruntime.InferenceSession(data, options, providers=[PROVIDERS["cpu"]])
+        raise ModelError(f"model {name}: ONNX Runtime cannot open it: {_one_line(error)}") from error
+    if provider != "auto" and runtime.get_providers()[0] != asked[0]:
+        raise ProviderError(f"provider {provider} fell back to {_provider(runtime)}: {CUDA_HINT}")
+    return runtime
+
+
+def _choose(provider: str, available: list[str]) -> list[str]:
+    """ONNX Runtime's names of the provider that was asked for, and of those that may help it."""
+    if provider not in ("auto", *PROVIDERS):
+        raise ProviderError(f"provider {provider!r}: expected auto, {', '.join(PROVIDERS)}")
+    if provider == "auto":
+        provider = "cuda" if cuda_devices() and PROVIDERS["cuda"] in available else "cpu"
+    if PROVIDERS[provider] not in available:
+        raise ProviderError(
+            f"provider {provider}: this onnxruntime was built without it: install onnxruntime-gpu"
+        )
+    if provider != "cpu" and not cuda_devices():
+        raise ProviderError(f"provider {provider}: the driver offers no CUDA device: ask for --provider cpu")
+    helpers = {"tensorrt": ["tensorrt", "cuda", "cpu"], "cuda": ["cuda", "cpu"], "cpu": ["cpu"]}
+    return [PROVIDERS[helper] for helper in helpers[provider] if PROVIDERS[helper] in available]
+
+
+def _preload_cuda(onnxruntime: Any) -> None:
+    """Load CUDA and cuDNN from the NVIDIA wheels that an environment may have. What it prints is logged."""
+    if not hasattr(onnxruntime, "preload_dlls"):  # new in ONNX Runtime 1.21
+        return
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        onnxruntime.preload_dlls()
+    if printed.getvalue():
+        log.info("loading CUDA libraries: %s", " ".join(printed.getvalue().split()))
+
+
+def _provider(runtime: Any) -> str:
+    """The name of the provider that an open session runs on first."""
+    first: str = runtime.get_providers()[0]
+    return {theirs: ours for ours, theirs in PROVIDERS.items()}.get(first, first)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

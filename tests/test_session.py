@@ -1,0 +1,149 @@
+"""Opening model files: what is refused, in one line, and which provider runs."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_models as models
+import pytest
+
+from sk_deploy import session as session_module
+from sk_deploy.errors import ModelError, ProviderError
+from sk_deploy.session import Session
+
+
+def test_runs_a_blind_model(tmp_path: Path) -> None:
+    session = Session(models.identity(tmp_path / "m.onnx"), "cpu")
+    x = np.random.default_rng(0).normal(size=(2, 4, 6, 10)).astype(np.float32)
+    np.testing.assert_array_equal(session.run(x), x)
+    assert session.provider == "cpu"
+    assert session.spec.name == "test"
+    assert session.load_s > 0
+    assert session.network_s > 0
+
+
+def test_feeds_the_noise_level(tmp_path: Path) -> None:
+    session = Session(models.noise_adder(tmp_path / "m.onnx"), "cpu")
+    x = np.zeros((2, 4, 2, 2), np.float32)
+    y = session.run(x, np.array([[0.25, 0.5], [0.5, 1]], np.float32))
+    np.testing.assert_array_equal(y[:, 0, 0, 0], [0.75, 1.5])
+
+
+def refuse(path: Path, reason: str) -> None:
+    with pytest.raises(ModelError, match=reason) as refused:
+        Session(path, "cpu")
+    assert "\n" not in str(refused.value)
+    assert path.name in str(refused.value) or "metadata" in str(refused.value)
+
+
+def test_refuses_what_is_no_model(tmp_path: Path) -> None:
+    refuse(tmp_path / "absent.onnx", "cannot be read")
+    (tmp_path / "text.onnx").write_text("no model at all")
+    refuse(tmp_path / "text.onnx", "not an ONNX file")
+    (tmp_path / "empty.onnx").touch()
+    refuse(tmp_path / "empty.onnx", "no 'skdn' metadata")
+
+
+def test_refuses_foreign_metadata(tmp_path: Path) -> None:
+    nodes = [onnx.helper.make_node("Identity", ["input"], ["output"])]
+    refuse(models.save(tmp_path / "plain.onnx", nodes, {}, None), "no 'skdn' metadata")
+    refuse(models.identity(tmp_path / "future.onnx", schema=99), "schema 99, expected 1")
+    model = onnx.load(models.identity(tmp_path / "m.onnx"))
+    model.metadata_props[0].value = '{"schema": 1, "name": "half"}'
+    onnx.save(model, tmp_path / "half.onnx")
+    refuse(tmp_path / "half.onnx", "incomplete")
+
+
+def test_refuses_weights_in_another_file(tmp_path: Path) -> None:
+    model = onnx.load(models.convolutions(tmp_path / "m.onnx"))
+    onnx.save(model, tmp_path / "split.onnx", save_as_external_data=True, size_threshold=0)
+    refuse(tmp_path / "split.onnx", "another file")
+
+
+@pytest.mark.parametrize("axes", [["batch", 3, "height", "width"], ["batch", 4, 64, 64], ["batch", 4, "n"]])
+def test_refuses_other_shapes(tmp_path: Path, axes: list) -> None:
+    model = onnx.load(models.identity(tmp_path / "m.onnx"))
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, axes))
+    onnx.save(model, tmp_path / "shape.onnx")
+    refuse(tmp_path / "shape.onnx", r"expected input float \[\?,4,\?,\?\]")
+
+
+def test_refuses_other_inputs(tmp_path: Path) -> None:
+    model = onnx.load(models.noise_adder(tmp_path / "m.onnx"))
+    del model.graph.input[1]
+    onnx.save(model, tmp_path / "deaf.onnx")
+    refuse(tmp_path / "deaf.onnx", r"expected input .*noise float")
+
+
+def test_refuses_a_graph_that_cannot_run(tmp_path: Path) -> None:
+    model = onnx.load(models.identity(tmp_path / "m.onnx"))
+    model.graph.node[0].op_type = "NoSuchOperator"
+    onnx.save(model, tmp_path / "op.onnx")
+    refuse(tmp_path / "op.onnx", "ONNX Runtime cannot open it")
+
+
+def test_running_out_of_memory_is_told_apart(tmp_path: Path) -> None:
+    session = Session(models.identity(tmp_path / "m.onnx"), "cpu")
+
+    class Runtime:
+        def __init__(self, reason: str) -> None:
+            self.reason = reason
+
+        def run(self, names: list[str], feeds: dict) -> None:
+            raise RuntimeError(self.reason)
+
+    x = np.zeros((1, 4, 2, 2), np.float32)
+    session._runtime = Runtime("BFCArena: Failed to allocate memory for requested buffer of size 8")
+    with pytest.raises(MemoryError, match="requested buffer"):
+        session.run(x)
+    session._runtime = Runtime("Non-zero status code\nwhile running Conv")
+    with pytest.raises(ModelError, match="test failed on cpu: Non-zero status code while running Conv"):
+        session.run(x)
+
+
+def test_unknown_provider(tmp_path: Path) -> None:
+    with pytest.raises(ProviderError, match="expected auto, cuda, tensorrt, cpu"):
+        Session(models.identity(tmp_path / "m.onnx"), "gpu")
+
+
+def test_cuda_without_a_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(session_module, "cuda_devices", lambda: ())
+    path = models.identity(tmp_path / "m.onnx")
+    with pytest.raises(ProviderError, match="cuda: "):
+        Session(path, "cuda")
+    assert Session(path, "auto").provider == "cpu"
+    assert capfd.readouterr() == ("", "")  # ONNX Runtime tried nothing that it would complain about
+
+
+@pytest.fixture
+def broken_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device whose libraries do not load: ONNX Runtime then runs on the CPU without saying so."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime was built without CUDA")
+    if session_module.cuda_devices():
+        pytest.skip("CUDA works here")
+    monkeypatch.setattr(session_module, "cuda_devices", lambda: ("Test GPU",))
+
+
+@pytest.mark.usefixtures("broken_cuda")
+def test_cuda_that_falls_back_is_an_error(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    with pytest.raises(ProviderError, match="cuda fell back to cpu"):
+        Session(models.identity(tmp_path / "m.onnx"), "cuda")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("broken_cuda")
+def test_auto_that_falls_back_warns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        session = Session(models.identity(tmp_path / "m.onnx"), "auto")
+    assert session.provider == "cpu"
+    assert [record.message for record in caplog.records] == [
+        f"CUDA cannot be used on Test GPU; running on the CPU: {session_module.CUDA_HINT}"
+    ]
