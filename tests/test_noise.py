@@ -1,6 +1,6 @@
 """The blind noise estimate against scenes whose noise is known.
 
-Tolerances are on the predicted standard deviation, which is what a conditioned network uses: 4 % wherever some
+Tolerances are on the predicted standard deviation, which a conditioned network uses: 4 % wherever some part
 of the scene is smooth. Texture that leaves no region smooth cannot be told from noise by anyone; there the
 estimate may be high (at most twofold here), but not low.
 """
