@@ -64,7 +64,7 @@ def _render(size: int, rng: np.random.Generator) -> Array:
     palette = _palette(rng)
     textures = _textures(canvas, rng)
     shapes = _draw_shapes(canvas, _COVERAGE, palette, rng)
-    image = _paint(_covering_labels(canvas, shapes, rng), shapes, textures)
+    image = _paint(_draw(shapes, canvas, 0, rng), shapes, textures)
     if rng.random() < 0.4:  # a background out of focus
         image = cv2.GaussianBlur(image, (0, 0), _SUPERSAMPLING * rng.uniform(0.7, 5.0))
     if rng.random() < 0.3:
@@ -113,7 +113,7 @@ def _colours(count: int, palette: Array, rng: np.random.Generator) -> Array:
 
 
 def _textures(canvas: int, rng: np.random.Generator) -> Array:
-    """Band-limited noise planes of unit variance, coarse to fine [_TEXTURE_COUNT,canvas,canvas]."""
+    """Band-limited noise planes of unit variance, fine to coarse [_TEXTURE_COUNT,canvas,canvas]."""
     planes = []
     for octave in range(_TEXTURE_COUNT):
         grain = 2.0**octave * rng.uniform(0.7, 1.4)  # canvas pixels
@@ -125,34 +125,28 @@ def _textures(canvas: int, rng: np.random.Generator) -> Array:
     return np.stack(planes)
 
 
-def _covering_labels(canvas: int, shapes: _Shapes, rng: np.random.Generator) -> NDArray[np.int32]:
-    """Number of the shape seen at each canvas pixel [canvas,canvas]; shape 0 is the background."""
-    labels = np.zeros((canvas, canvas), np.int32)
-    _draw(labels, shapes, range(len(shapes.radius)), rng)
-    return labels
+def _draw(shapes: _Shapes, canvas: int, empty: int, rng: np.random.Generator) -> NDArray[np.int32]:
+    """Number of the shape seen at each pixel [canvas,canvas], `empty` where none is; later ones occlude.
 
-
-def _draw(labels: NDArray[np.int32], shapes: _Shapes, numbers: range, rng: np.random.Generator) -> None:
-    """Paint shapes over each other in order: discs, ellipses, rectangles and other polygons."""
+    A third are discs, a third rectangles, a third polygons of up to eight corners.
+    """
+    labels = np.full((canvas, canvas), empty, np.int32)
     unit = 1 << _SUBPIXEL_BITS
-    centres = np.rint(shapes.centre * unit).astype(np.int32)
-    kinds = rng.integers(0, 3, len(numbers))
-    corners = rng.integers(3, 9, len(numbers))
-    for number, kind, corner in zip(numbers, kinds.tolist(), corners.tolist(), strict=True):
-        centre, radius = centres[number], float(shapes.radius[number])
+    centres, radii = np.rint(shapes.centre * unit).astype(np.int32), shapes.radius * unit
+    for number, (centre, radius, kind) in enumerate(
+        zip(centres, radii.tolist(), rng.integers(0, 3, len(radii)).tolist(), strict=True)
+    ):
         if kind == 0:
-            cv2.circle(labels, centre.tolist(), round(radius * unit), number, -1, cv2.LINE_8, _SUBPIXEL_BITS)
+            cv2.circle(labels, centre.tolist(), round(radius), number, -1, cv2.LINE_8, _SUBPIXEL_BITS)
             continue
         if kind == 1:
-            angle = _BOX_ANGLES * rng.uniform(0.4, 1.0) + rng.uniform(0, np.pi)
+            half = rng.uniform(0.05, 0.25) * np.pi  # between a bar and a square
+            angle = np.array((-half, half, np.pi - half, np.pi + half)) + rng.uniform(0, np.pi)
         else:
-            angle = np.sort(rng.uniform(0, 2 * np.pi, corner))
-        points = np.stack((np.cos(angle), np.sin(angle)), 1) * (radius * unit)
-        polygon = np.rint(points + centre).astype(np.int32)
-        cv2.fillConvexPoly(labels, polygon, number, cv2.LINE_8, _SUBPIXEL_BITS)
-
-
-_BOX_ANGLES = np.array([-0.25, 0.25, 0.75, 1.25]) * np.pi
+            angle = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 9)))
+        corners = np.stack((np.cos(angle), np.sin(angle)), 1) * radius + centre
+        cv2.fillConvexPoly(labels, np.rint(corners).astype(np.int32), number, cv2.LINE_8, _SUBPIXEL_BITS)
+    return labels
 
 
 def _paint(labels: NDArray[np.int32], shapes: _Shapes, textures: Array) -> Array:
@@ -192,10 +186,9 @@ def _with_foreground(image: Array, palette: Array, textures: Array, rng: np.rand
     """A sparse layer in front: few shapes and thin lines, sharp or out of focus."""
     canvas = len(image)
     shapes = _draw_shapes(canvas, rng.uniform(0.05, 0.5), palette, rng)
-    labels = np.full((canvas, canvas), -1, np.int32)
-    _draw(labels, shapes, range(len(shapes.radius)), rng)
+    labels = _draw(shapes, canvas, -1, rng)
     for _ in range(rng.integers(0, 12)):
-        _draw_line(labels, rng.integers(0, len(shapes.radius)), rng)
+        _draw_line(labels, int(rng.integers(len(shapes.radius))), rng)
     alpha = (labels >= 0).astype(np.float32)[..., None]
     colour = _paint(np.maximum(labels, 0), shapes, textures) * alpha
     if rng.random() < 0.35:
@@ -214,4 +207,4 @@ def _draw_line(labels: NDArray[np.int32], number: int, rng: np.random.Generator)
     steps = np.stack((np.cos(headings), np.sin(headings)), 1) * rng.uniform(0.02, 0.2) * canvas
     points = np.rint((start + steps.cumsum(0)) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
     width = int(rng.choice((1, 1, 2, 2, 3, 5)))
-    cv2.polylines(labels, [points], False, int(number), width, cv2.LINE_8, _SUBPIXEL_BITS)
+    cv2.polylines(labels, [points], False, number, width, cv2.LINE_8, _SUBPIXEL_BITS)

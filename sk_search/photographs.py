@@ -79,7 +79,7 @@ def photographs(
         rng = np.random.default_rng([seed, index])
         linear = _read_linear(file, factor, rng.random())
         if linear is None:
-            log.warning("%s cannot be decoded: skipped", file)
+            log.warning("%s cannot be read and decoded: skipped", file)
         elif min(linear.shape[:2]) < crop:
             height, width = linear.shape[:2]
             log.warning(
@@ -119,8 +119,11 @@ def _manifest_factors(folder: Path) -> dict[str, int]:
 
 
 def _read_linear(file: Path, factor: int, strength: float) -> NDArray[np.float32] | None:
-    """Linear RGB [H/factor,W/factor,3], or None for a file that OpenCV cannot decode whole."""
-    encoded = np.fromfile(file, np.uint8)
+    """Linear RGB [H/factor,W/factor,3], or None for a file that cannot be read and decoded whole."""
+    try:
+        encoded = np.fromfile(file, np.uint8)
+    except OSError:
+        return None
     # From memory: reading a file by name, OpenCV takes half a JPEG for a whole one.
     bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if encoded.size else None
     if bgr is None:
