@@ -56,8 +56,8 @@ class Gene:
         return self.entropy > UNDECIDED_ENTROPY
 
 
-def genes(genotype: dict[str, Any]) -> list[Gene]:
-    """The superkernels of a genotype in forward order. Raises ModelError for a damaged one."""
+def choices(genotype: dict[str, Any]) -> list[Gene]:
+    """What a genotype chose: a gene a superkernel, in forward order. Raises ModelError for a damaged one."""
     try:
         found = [_gene(entry) for entry in genotype["superkernels"]]
     except (KeyError, TypeError, ValueError) as error:

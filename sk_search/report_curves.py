@@ -69,7 +69,6 @@ def _psnr(record: RunRecord) -> str:
             axes.plot(*_thinned(ensemble), ".-", color=_GREEN, label="with self-ensemble")
             axes.plot(*_thinned(single), ".-", color=_BLUE, label="argmax network")
             _mark_finetuning(axes, record)
-        _name_finetuning(whole, record)
         whole.plot(*noisy, "--", color=_INK, alpha=0.6, label="noisy input")
         whole.set(title="Validation PSNR (dB)", xlabel="step")
         whole.legend(loc="best")
@@ -82,11 +81,11 @@ def _loss(record: RunRecord) -> str:
     steps, values = _both_stages(record, "train", "loss")
     if not steps:
         return ""
-    with _panel("Training loss, and smoothed") as (figure, axes):
-        axes.plot(*_thinned((steps, values)), color=_PINK, alpha=0.3, linewidth=0.8)
-        axes.plot(*_thinned((steps, _smoothed(values))), color=_PINK)
+    with _panel("Training loss") as (figure, axes):
+        axes.plot(*_thinned((steps, values)), color=_PINK, alpha=0.3, linewidth=0.8, label="as logged")
+        axes.plot(*_thinned((steps, _smoothed(values))), color=_PINK, label="smoothed")
         _mark_finetuning(axes, record)
-        _name_finetuning(axes, record)
+        axes.legend(loc="best")
         return _svg(figure)
 
 
@@ -138,13 +137,9 @@ def _both_stages(record: RunRecord, kind: str, key: str) -> Series:
 
 def _mark_finetuning(axes: Axes, record: RunRecord) -> None:
     if record.search.rows and record.finetune.rows:
-        axes.axvline(record.search.step, color=_INK, linestyle=":", linewidth=1, alpha=0.7)
-
-
-def _name_finetuning(axes: Axes, record: RunRecord) -> None:
-    if record.search.rows and record.finetune.rows:
-        where = axes.get_xaxis_transform()
-        axes.text(record.search.step, 0.4, "  fine-tuning", transform=where, fontsize=8, alpha=0.7)
+        axes.axvline(
+            record.search.step, color=_INK, linestyle=":", linewidth=1, alpha=0.8, label="fine-tuning begins"
+        )
 
 
 def _last_decibels(single: list[float], ensemble: list[float]) -> tuple[float, float]:

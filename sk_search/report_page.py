@@ -48,6 +48,7 @@ figcaption{font-size:13px;margin-top:3px}
 table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}
 th,td{text-align:left;font-weight:400;padding:3px 22px 3px 0;border-bottom:1px solid var(--line);
 vertical-align:top;overflow-wrap:anywhere}
+th{white-space:nowrap}
 .columns{display:grid;grid-template-columns:1fr 1fr;gap:8px 44px;align-items:start}
 .good{color:var(--good)}.bad{color:var(--bad);font-weight:600}
 details{margin-top:16px}summary{cursor:pointer;color:var(--soft)}
