@@ -73,7 +73,7 @@ def test_ci_finds_exactly_one_test_command() -> None:
 
 
 def test_every_requirement_is_pinned() -> None:
-    """constraints.txt names each direct dependency exactly; the plain onnxruntime is for untested platforms."""
+    """constraints.txt names every direct dependency; plain onnxruntime is for untested platforms."""
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {line.split("==")[0] for line in lines if re.fullmatch(r"[\w.-]+==[\w.]+", line)}
     assert len(pinned) == len(lines) - 1  # the first line is a comment
