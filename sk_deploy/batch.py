@@ -1,0 +1,191 @@
+"""Denoising files: decode, network and encoding overlap, and one bad file never stops the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .decoding import decode_ahead
+from .denoiser import Denoiser
+from .dng import write_dng
+from .errors import RawError, SkdnError
+from .inputs import Job
+from .noise import NoiseProfile, estimate_noise
+from .raw import RawImage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How every file of a batch is denoised."""
+
+    noise: NoiseProfile | None = None
+    """Used for all files; None takes each file's own, else an estimate."""
+    pattern: str | None = None
+    """Phase of plain mosaics, which do not name theirs."""
+    ensemble: bool = False
+    strength: float = 1.0
+    force: bool = False
+    """Overwrite outputs that exist."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one file."""
+
+    source: Path
+    target: Path
+    status: str
+    """"done", "skipped" (the output exists) or "failed"."""
+    message: str = ""
+    """Why it was skipped or failed, in one line."""
+    megapixels: float = 0.0
+    noise: NoiseProfile | None = None
+    """That the network was told."""
+    noise_source: str = ""
+    """"given", "file" (its NoiseProfile) or "estimate"."""
+    noise_left: NoiseProfile | None = None
+    """Of the output, as written to its NoiseProfile."""
+    model: str = ""
+    provider: str = ""
+    """That really ran."""
+    decode_s: float = 0.0
+    denoise_s: float = 0.0
+    write_s: float = 0.0
+
+    @property
+    def mp_per_s(self) -> float:
+        """Sensor megapixels a second, from mosaic to denoised mosaic."""
+        return self.megapixels / self.denoise_s if self.denoise_s else 0.0
+
+    def facts(self) -> dict[str, Any]:
+        """For JSON."""
+        facts = dataclasses.asdict(self) | {"source": str(self.source), "target": str(self.target)}
+        return facts | {"mp_per_s": self.mp_per_s}
+
+
+def denoise_files(
+    denoiser: Denoiser,
+    jobs: Sequence[Job],
+    options: Options,
+    progress: Callable[[Job, float], None] | None = None,
+) -> Iterator[Result]:
+    """Denoise each job's source into its target, which appears whole or not at all.
+
+    Yields one result a job as it ends, those that need no decoding first. `progress` is told the share of a
+    file that is done. Decoding runs one file ahead in its own process, encoding one file behind in a thread.
+    """
+    waiting = []
+    for job in jobs:
+        if job.problem:
+            yield Result(job.source, job.target, "failed", job.problem)
+        elif job.target.exists() and not options.force:
+            yield Result(job.source, job.target, "skipped", f"{job.target} exists: --force overwrites it")
+        else:
+            waiting.append(job)
+    writing: Future[Result] | None = None
+    with ThreadPoolExecutor(1) as writer:
+        decoded_files = decode_ahead([job.source for job in waiting], options.pattern)
+        for job, decoded in zip(waiting, decoded_files, strict=True):
+            raw = decoded.raw
+            if isinstance(raw, RawError):
+                yield _failure(job, raw)
+                continue
+            try:
+                mosaic, result = _denoise(denoiser, job, raw, decoded.seconds, options, progress)
+            except (SkdnError, MemoryError) as error:
+                yield _failure(job, error)
+                continue
+            if writing is not None:
+                yield writing.result()
+            writing = writer.submit(_write, job, raw, mosaic, result, options)
+        if writing is not None:
+            yield writing.result()
+
+
+def _denoise(
+    denoiser: Denoiser,
+    job: Job,
+    raw: RawImage,
+    decode_s: float,
+    options: Options,
+    progress: Callable[[Job, float], None] | None,
+) -> tuple[NDArray[np.float32], Result]:
+    noise, noise_source = _noise(raw, options)
+    started = time.perf_counter()
+    mosaic = denoiser(
+        raw.mosaic,
+        noise,
+        raw.phase,
+        options.ensemble,
+        options.strength,
+        progress and (lambda share: progress(job, share)),
+    )
+    result = Result(
+        source=job.source,
+        target=job.target,
+        status="done",
+        megapixels=raw.mosaic.size / 1e6,
+        noise=noise,
+        noise_source=noise_source,
+        model=denoiser.spec.name,
+        provider=denoiser.provider,
+        decode_s=decode_s,
+        denoise_s=time.perf_counter() - started,
+    )
+    return mosaic, result
+
+
+def _noise(raw: RawImage, options: Options) -> tuple[NoiseProfile, str]:
+    """The noise level to denoise a file with, and where it is from."""
+    if options.noise is not None:
+        return options.noise, "given"
+    if raw.noise is not None:
+        return raw.noise, "file"
+    return estimate_noise(raw.mosaic, raw.phase), "estimate"
+
+
+def _write(job: Job, raw: RawImage, mosaic: NDArray[np.float32], result: Result, options: Options) -> Result:
+    started = time.perf_counter()
+    assert result.noise is not None
+    left = noise_left(mosaic, raw.phase, result.noise)
+    software = f"skdn {version('skdn')} ({result.model})"
+    try:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        write_dng(raw, mosaic, job.target, noise=left, strength=options.strength, software=software)
+    except (SkdnError, OSError, MemoryError) as error:
+        return _failure(job, error)
+    return dataclasses.replace(result, noise_left=left, write_s=time.perf_counter() - started)
+
+
+def noise_left(mosaic: NDArray[np.float32], phase: str, before: NoiseProfile) -> NoiseProfile:
+    """The noise of a denoised mosaic: estimated, and never above what it had `before`."""
+    try:
+        estimate = estimate_noise(mosaic, phase)
+    except RawError:  # too small to measure
+        return before
+    shot, read = min(estimate.shot, before.shot), min(estimate.read, before.read)
+    return NoiseProfile(shot, read) if shot + read > 0 else before
+
+
+def _failure(job: Job, error: Exception) -> Result:
+    log.debug("%s", job.source, exc_info=error)
+    message = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError):
+        message = f"not enough memory ({message})"
+    elif isinstance(error, OSError):
+        message = f"{error.filename or job.target}: cannot be written ({error.strerror}): choose another --out"
+    if job.source.name not in message:
+        message = f"{job.source.name}: {message}"
+    return Result(job.source, job.target, "failed", message)
