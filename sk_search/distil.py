@@ -22,6 +22,7 @@ from .superkernel import Choice, Superkernel
 GENOTYPE_SCHEMA = 1
 
 
+@torch.no_grad()
 def round_up(superkernel: Superkernel, choice: Choice, round_to: int) -> Choice:
     """Keep more filters, the most probable first, until their number is a multiple of `round_to`.
 

@@ -24,5 +24,5 @@ def gumbel_softmax(logits: Tensor, tau: float, generator: torch.Generator, hard:
     soft = torch.softmax((logits + gumbel).flatten() / tau, 0)
     if hard:
         one_hot = torch.zeros_like(soft).scatter_(0, soft.argmax(0, keepdim=True), 1.0)
-        soft = one_hot + soft - soft.detach()
+        soft = one_hot + (soft - soft.detach())
     return soft.view_as(logits)

@@ -41,7 +41,9 @@ class Superkernel(nn.Module):
         distance = torch.maximum(reach[:, None], reach[None, :])
         slices = torch.stack([(distance <= k // 2).float() for k in self.kernels])
         self.register_buffer("slices", slices, persistent=False)  # [n_k,K,K] centred k×k ones
-        self.weights = torch.ones(0)  # [n_k,F]; set by `draw` or `choose` before a forward pass
+        # [n_k,F], in force for the next forward passes; at first the largest slice.
+        self.weights = torch.zeros(len(self.kernels), self.max_filters)
+        self.weights[-1] = 1.0
 
     @property
     def max_kernel(self) -> int:

@@ -87,10 +87,10 @@ class Trainer:
     def fit(self, resume: bool = False) -> None:
         """Train to the configured step or until patience runs out. Interrupted: saves, then raises."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if resume:
+        if resume and (self.folder / "last.pt").is_file():
             self._load()
-        elif (self.folder / "metrics.jsonl").exists():
-            (self.folder / "metrics.jsonl").unlink()
+        else:  # new, or stopped before its first checkpoint: the seed starts it again
+            (self.folder / "metrics.jsonl").unlink(missing_ok=True)
         writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step)
         try:
             with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as self._metrics:
@@ -102,11 +102,16 @@ class Trainer:
         finally:
             writer.close()
 
+    @property
+    def finished(self) -> bool:
+        """Whether the configured steps are done or patience ran out."""
+        return self.step >= self.config.steps or self.stale >= self.config.patience
+
     def _loop(self) -> None:
         config = self.config
         started, losses = time.monotonic() - self.seconds, []
         window_start, window_step = time.monotonic(), self.step
-        while self.step < config.steps and self.stale < config.patience:
+        while not self.finished:
             losses.append(self._train_step())
             self.step += 1
             if self.step % config.log_every == 0:
@@ -209,6 +214,7 @@ class Trainer:
             "structure": self.structure.state_dict() if self.structure else None,
             "generator": self.generator.get_state(),
             "step": self.step,
+            "finished": self.finished,
             "best": self.best,
             "stale": self.stale,
             "seconds": self.seconds,
@@ -218,8 +224,6 @@ class Trainer:
 
     def _load(self) -> None:
         path = self.folder / "last.pt"
-        if not path.is_file():
-            return  # stopped before its first checkpoint: the seed starts it again
         state = torch.load(path, map_location=self.device, weights_only=True)
         try:
             self.net.load_state_dict(state["net"])

@@ -1,0 +1,176 @@
+"""The networks, their cost, and distillation as an equality."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sk_deploy.errors import ConfigError
+from sk_search.conditioning import CONDITIONINGS, Anscombe
+from sk_search.config import PRESETS, NetConfig, RunConfig, StructureConfig, TrainConfig, tiny
+from sk_search.cost import CostModel, network_cost
+from sk_search.distil import argmax_choices, choices_of, cut, describe, round_up
+from sk_search.layers import DenseBlock
+from sk_search.nets import build_network, build_supernet, superconvs
+from sk_search.structure import Structure
+from sk_search.superkernel import Choice, JointSuperkernel
+
+NOISE = torch.tensor([[1e-3, 1e-5], [2e-2, 1e-4]], dtype=torch.float64)
+NET = NetConfig(widths=(8, 12, 16), kernels=(3, 5, 7), growth=(0.5, 1.0), round_to=2)
+
+
+def trained_like(net):
+    """Away from initial values: random logits, open SkipInit scalars."""
+    for module in net.modules():
+        if isinstance(module, DenseBlock):
+            torch.nn.init.constant_(module.alpha, 0.5)
+        if isinstance(module, JointSuperkernel):
+            torch.nn.init.normal_(module.logits)
+    return net
+
+
+@pytest.mark.parametrize(("preset", "count"), [("paper-model1", 28), ("paper-model2", 20)])
+def test_paper_models_have_as_many_superkernels_as_the_paper_says(preset, count):
+    config = PRESETS[preset]()
+    net = build_supernet(config.net, "joint", config.structure.bias_rule)
+    assert len(superconvs(net)) == count
+    first = next(iter(superconvs(net).values())).superkernel
+    assert first.kernels == (3, 5)
+    assert first.filters == tuple(round(config.net.widths[0] * g) for g in (0.2, 0.4, 0.6))
+
+
+@pytest.mark.parametrize("kind", ["joint", "none"])
+@pytest.mark.parametrize("rule", ["marginal", "paper"])
+@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+def test_distilled_equals_the_supernet_under_its_hard_choice(kind, rule, conditioning):
+    config = replace(NET, conditioning=conditioning)
+    torch.manual_seed(0)
+    net = trained_like(build_supernet(config, kind, rule)).double()
+    choices = argmax_choices(net, round_to=2)
+    fixed = cut(net, choices)
+    for name, conv in superconvs(net).items():
+        conv.superkernel.choose(choices[name])
+    x = torch.rand(2, 4, 16, 24, dtype=torch.float64)
+    y = net(x, NOISE)
+    assert y.shape == x.shape
+    assert (y - x).abs().max() > 1e-3
+    assert (y - fixed(x, NOISE)).abs().max() <= 1e-12
+
+
+def test_network_from_genotype_takes_the_distilled_weights():
+    torch.manual_seed(0)
+    net = trained_like(build_supernet(NET, "joint"))
+    choices = argmax_choices(net, 2)
+    with torch.no_grad():
+        fixed = cut(net, choices)
+        genotype = describe(net, fixed, choices, replace(tiny(), net=NET))
+    again = build_network(NET, choices_of(genotype))
+    again.load_state_dict(fixed.state_dict())
+    x = torch.rand(2, 4, 16, 16)
+    assert torch.equal(again(x, NOISE.float()), fixed(x, NOISE.float()))
+    assert genotype["parameters"] == sum(p.numel() for p in fixed.parameters())
+
+
+def test_cost_of_a_choice_is_the_cost_of_the_distilled_network():
+    net = trained_like(build_supernet(NET, "joint"))
+    structure = Structure(net, StructureConfig())
+    choices = structure.choose()
+    macs_per_mp, parameters = network_cost(cut(net, choices))
+    with torch.no_grad():
+        cost = structure.cost(chosen=True)
+    assert float(cost.macs_per_mp) == pytest.approx(macs_per_mp)
+    assert float(cost.parameters) == parameters
+
+
+def test_expected_cost_is_the_mean_over_samples():
+    torch.manual_seed(3)
+    net = trained_like(build_supernet(NET, "joint"))
+    structure = Structure(net, StructureConfig())
+    generator = torch.Generator().manual_seed(0)
+    costs = []
+    with torch.no_grad():
+        for _ in range(300):
+            for superkernel in structure.superkernels.values():
+                superkernel.draw(1.0, generator, hard=True)
+            costs.append(float(structure.cost(chosen=True).macs_per_mp))
+        expected = float(structure.cost().macs_per_mp)
+    assert sum(costs) / len(costs) == pytest.approx(expected, rel=0.03)
+
+
+def test_macs_are_those_of_the_convolutions_that_run():
+    """Counted again from shapes, by hooks on a known input."""
+    fixed = cut(net := build_supernet(NET, "none"), argmax_choices(net, 2))
+    counted = network_cost(fixed)[0]
+    macs = 0
+
+    def count(module, inputs, output):
+        nonlocal macs
+        macs += module.weight.numel() * output.shape[-1] * output.shape[-2]
+
+    for module in fixed.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(count)
+    fixed(torch.zeros(1, 4, 40, 40), NOISE[:1].float())
+    assert counted == pytest.approx(macs * 1e6 / (80 * 80))
+
+
+def test_supernet_has_an_expected_cost_only():
+    with pytest.raises(TypeError, match="distilled"):
+        network_cost(build_supernet(NET, "joint"))
+
+
+def test_dual_ascent_moves_the_structure_to_its_target():
+    net = build_supernet(NET, "joint")
+    with torch.no_grad():
+        largest = float(CostModel(build_supernet(NET, "none"))().macs_per_mp)
+    structure = Structure(net, StructureConfig(target_macs_per_mp=0.4 * largest, learning_rate=0.05))
+    for _ in range(300):
+        structure.penalty().backward()
+        structure.update(0.5)
+    structure.choose()
+    assert structure.feasible()
+
+
+def test_rounding_keeps_the_choice_and_adds_the_most_probable():
+    superkernel = JointSuperkernel((3,), (2, 4, 8))
+    with torch.no_grad():
+        superkernel.logits.copy_(torch.tensor([[3.0, 0.0, -1.0]]))
+    assert round_up(superkernel, Choice(3, (0, 1)), 4).filters == (0, 1, 2, 3)
+    assert round_up(superkernel, Choice(3, (0, 5)), 1).filters == (0, 5)
+    assert round_up(superkernel, Choice(3, (0, 1)), 16).filters == tuple(range(8))
+
+
+def test_anscombe_gives_unit_noise_at_any_level():
+    generator = torch.Generator().manual_seed(0)
+    for shot, read in ((1e-5, 1e-8), (1e-3, 1e-5), (2e-2, 1e-3), (1e-7, 1e-3)):
+        x = torch.full((1, 4, 64, 64), 0.3)
+        noisy = x + (shot * x + read) ** 0.5 * torch.randn(x.shape, generator=generator)
+        features, scale = Anscombe()(noisy, torch.tensor([[shot, read]]))
+        z = features[:, :4] + features[:, 4:] / Anscombe.base_scale
+        assert float(z.std()) == pytest.approx(1, abs=0.06)
+        assert float(scale.mean()) == pytest.approx((shot * 0.3 + read) ** 0.5, rel=0.05)
+
+
+def test_configuration_survives_json():
+    import json
+
+    for preset in PRESETS.values():
+        config = preset()
+        assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: NetConfig(kernels=(3, 4)),
+        lambda: NetConfig(widths=(16,)),
+        lambda: StructureConfig(bias_rule="none"),
+        lambda: TrainConfig(steps=0),
+        lambda: replace(tiny(), net=NetConfig(widths=(16,) * 8)),
+        lambda: RunConfig.from_dict({"unknown": 1}),
+    ],
+)
+def test_bad_configuration_is_one_line(make):
+    with pytest.raises(ConfigError) as caught:
+        make()
+    assert "\n" not in str(caught.value)

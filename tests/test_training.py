@@ -1,0 +1,183 @@
+"""The loop: it learns, it resumes bit for bit, it stops; and a whole run down to an ONNX file."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sk_deploy.errors import ConfigError, ModelError
+from sk_deploy.spec import METADATA_KEY, ModelSpec
+from sk_search import export as export_module
+from sk_search.config import NetConfig, tiny
+from sk_search.distil import distil, load_network
+from sk_search.evaluate import psnr_db, self_ensemble
+from sk_search.export import export
+from sk_search.finetune import finetune
+from sk_search.mosaics import MosaicConfig
+from sk_search.search import search
+from sk_search.training import denoising_loss
+
+
+def small_config(**changes):
+    base = tiny()
+    train = replace(
+        base.search, steps=12, batch=2, validate_every=4, validation_patches=2, log_every=2, warmup_steps=2
+    )
+    return replace(
+        base,
+        scenes=12,
+        net=NetConfig(widths=(8, 8), kernels=(3, 5), growth=(0.5, 1.0), round_to=4),
+        mosaic=MosaicConfig(patch_px=32),
+        search=replace(train, **changes),
+        finetune=replace(train, ema=0.9),
+    )
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    search(run, small_config())
+    return run
+
+
+class Interrupted(Exception):
+    """Stands for a kill: nothing catches it, nothing is saved."""
+
+
+def interrupt_at(step):
+    def report(record):
+        if record["step"] >= step:
+            raise Interrupted
+
+    return report
+
+
+@pytest.mark.parametrize("killed_at", [2, 6, 10])
+def test_resumed_search_is_bit_identical(searched, tmp_path, killed_at):
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        search(run, small_config(), interrupt_at(killed_at))
+    search(run, None)
+    one, other = (torch.load(r / "last.pt", weights_only=True) for r in (searched, run))
+    assert one["net"].keys() == other["net"].keys()
+    assert all(torch.equal(one["net"][name], other["net"][name]) for name in one["net"])
+    one, other = (
+        [json.loads(line) for line in (r / "metrics.jsonl").read_text().splitlines()] for r in (searched, run)
+    )
+    assert [(r["kind"], r["step"]) for r in one] == [(r["kind"], r["step"]) for r in other]
+    assert [r.get("loss") for r in one] == [r.get("loss") for r in other]
+
+
+def test_ctrl_c_saves_where_it_stopped(tmp_path):
+    run = tmp_path / "run"
+
+    def report(record):
+        if record["step"] == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(run, small_config(), report)
+    assert torch.load(run / "last.pt", weights_only=True)["step"] == 6
+
+
+def test_a_run_is_not_overwritten(searched):
+    with pytest.raises(ConfigError, match="--resume"):
+        search(searched, small_config())
+
+
+def test_early_stopping(tmp_path):
+    config = small_config(steps=100, validate_every=1, patience=2, learning_rate=0.0)
+    search(tmp_path / "run", config)
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 3
+
+
+def test_loss_is_the_gain_in_decibel():
+    clean = torch.full((2, 4, 32, 32), 0.5)
+    noise = torch.tensor([[1e-3, 1e-4], [2e-2, 1e-3]])
+    sigma = (noise[:, :1] * 0.5 + noise[:, 1:]).sqrt().view(2, 1, 1, 1)
+    noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    assert float(denoising_loss(noisy, clean, noise)) == pytest.approx(0, abs=0.1)
+    assert float(denoising_loss(clean + (noisy - clean) / 10**0.5, clean, noise)) == pytest.approx(-10, abs=0.2)
+
+
+def test_self_ensemble_keeps_the_bayer_phase():
+    """A network that is told colours apart (it scales each plane) commutes with every transform but Gr ↔ Gb."""
+    scale = torch.tensor([1.0, 2.0, 2.0, 3.0]).view(1, 4, 1, 1)
+    mosaic = torch.rand(1, 1, 16, 24)
+    ensemble = self_ensemble(lambda planes, noise: planes * scale, mosaic, torch.zeros(1, 2), margin=4)
+    expected = mosaic.clone()
+    expected[..., 0::2, 1::2] *= 2
+    expected[..., 1::2, 0::2] *= 2
+    expected[..., 1::2, 1::2] *= 3
+    torch.testing.assert_close(ensemble, expected)
+
+
+def test_psnr():
+    x = torch.full((1, 1, 4, 4), 0.6)
+    assert float(psnr_db(x, x - 0.1)) == pytest.approx(20, abs=1e-3)
+
+
+def test_finetuning_starts_from_the_distilled_weights_and_keeps_them_safe(searched):
+    distil(searched)
+    finetune(searched)
+    with pytest.raises(ConfigError, match="trained already"):
+        finetune(searched)
+    weights = load_file(searched / "finetuned" / "best.safetensors")
+    before = load_file(searched / "distilled" / "best.safetensors")
+    assert weights.keys() == before.keys()
+    assert any(not torch.equal(weights[name], before[name]) for name in weights)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_export_runs_what_is_missing_and_equals_the_network(searched, tmp_path):
+    target = tmp_path / "model.onnx"
+    spec = export(searched, target, licence="CC0-1.0")
+    session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
+    assert ModelSpec.from_json(session.get_modelmeta().custom_metadata_map[METADATA_KEY]) == spec
+    assert {i.name: i.shape for i in session.get_inputs()} == {
+        "input": ["batch", 4, "height", "width"],
+        "noise": ["batch", 2],
+    }
+    assert session.get_outputs()[0].shape == ["batch", 4, "height", "width"]
+    net = load_network(searched, "finetuned").eval()
+    for shape in ((1, 4, 16, 16), (3, 4, 24, 40)):
+        x = torch.rand(shape)
+        noise = torch.full((shape[0], 2), 1e-3)
+        with torch.no_grad():
+            expected = net(x, noise).numpy()
+        (y,) = session.run(None, {"input": x.numpy(), "noise": noise.numpy()})
+        assert np.abs(y - expected).max() < 1e-5
+    parity = json.loads((searched / "export" / "parity.json").read_text())
+    assert parity["supernet_distilled_float64"] <= 1e-12
+    assert 0 < spec.halo <= 64
+    assert spec.halo % spec.multiple == 0
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_a_failed_gate_refuses_the_export(searched, tmp_path, monkeypatch):
+    if not (searched / "genotype.json").exists():
+        distil(searched)
+    weights = load_file(searched / "distilled" / "best.safetensors")
+    real = export_module.load_network
+
+    def damaged(run, stage):
+        net = real(run, stage)
+        if stage == "distilled":
+            with torch.no_grad():
+                net.tail.bias += 1e-3
+        return net
+
+    monkeypatch.setattr(export_module, "load_network", damaged)
+    assert weights
+    with pytest.raises(ModelError, match="not exported: supernet_distilled"):
+        export(searched, tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_export_of_nothing_is_one_line(tmp_path):
+    with pytest.raises(ConfigError, match=r"not a run"):
+        export(tmp_path / "absent", tmp_path / "model.onnx")
