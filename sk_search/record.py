@@ -72,8 +72,8 @@ class RunRecord:
     genotype: dict[str, Any] | None
     search: StageRecord
     finetune: StageRecord
-    parity: dict[str, float] | None
-    """Comparison -> largest error, with its "limit"."""
+    parity: dict[str, Any] | None
+    """Comparison -> largest error; under "limits", comparison -> the largest error that passes."""
 
     @property
     def stages(self) -> dict[str, StageRecord]:

@@ -1,0 +1,227 @@
+"""`skdn show`: what a run or a model file is, how sure its search was, and what to do next."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("path", metavar="RUN|MODEL.onnx", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Facts as JSON on stdout.")
+def command(path: Path, as_json: bool) -> None:
+    """Describe a run directory or a model file; a model needs no PyTorch."""
+    facts = summary(path)
+    if as_json:
+        click.echo(json.dumps(facts, indent=1, ensure_ascii=False))
+    else:
+        _print(facts)
+
+
+def summary(path: Path) -> dict[str, Any]:
+    """The facts of a run directory or of a model file; JSON holds them.
+
+    Raises ConfigError for a directory that is not a run and where there is nothing, ModelError for a file
+    that is not one of our models.
+    """
+    return _model_facts(path) if path.is_file() else _run_facts(path)
+
+
+def _model_facts(path: Path) -> dict[str, Any]:
+    spec = _read_spec(path)
+    return {
+        "kind": "model",
+        "path": str(path),
+        "name": spec.name,
+        "arch": spec.genotype.get("arch"),
+        "type": spec.genotype.get("type"),
+        "mode": spec.genotype.get("mode"),
+        "macs_per_mp": spec.macs_per_mp,
+        "parameters": spec.parameters,
+        "licence": spec.licence,
+        "conditioning": spec.conditioning,
+        "multiple": spec.multiple,
+        "halo": spec.halo,
+        "training_data": spec.training_data,
+        "parity": spec.parity,
+        "config_hash": spec.config_hash,
+        "superkernels": _superkernels(spec.genotype),
+        "next": f"skdn denoise INPUT --model {path} --ensemble",
+    }
+
+
+def _read_spec(path: Path) -> Any:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    from sk_deploy.errors import ModelError
+    from sk_deploy.spec import METADATA_KEY, ModelSpec
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError:
+        raise ModelError(f"{path} is not an ONNX file: expected a run, or a model of `skdn export`") from None
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if METADATA_KEY not in metadata:
+        raise ModelError(f"{path} has no skdn metadata: expected a model that `skdn export` wrote")
+    return ModelSpec.from_json(metadata[METADATA_KEY])
+
+
+def _run_facts(path: Path) -> dict[str, Any]:
+    from sk_deploy.errors import ConfigError
+    from sk_search.record import read_record
+
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist: expected a run of `skdn search`, or a model file")
+    record = read_record(path)
+    genotype = record.genotype or {}
+    structure, net = record.settings.get("structure", {}), record.settings.get("net", {})
+    stages = {name: _stage_facts(stage) for name, stage in record.stages.items()}
+    done = [stage["best"] for stage in stages.values() if stage["best"]]
+    return {
+        "kind": "run",
+        "path": str(path),
+        "name": path.resolve().name,
+        "arch": net.get("arch"),
+        "type": structure.get("type"),
+        "mode": structure.get("mode"),
+        "macs_per_mp": genotype.get("macs_per_mp"),
+        "parameters": genotype.get("parameters"),
+        "seed": record.header.get("seed"),
+        "commit": record.header.get("commit"),
+        "stages": {
+            "search": stages["search"],
+            "distilled": (path / "distilled" / "best.safetensors").is_file(),
+            "finetune": stages["finetune"],
+            "exported": record.parity is not None,
+        },
+        "best": done[-1] if done else None,
+        "parity": record.parity,
+        "superkernels": _superkernels(genotype) if genotype else [],
+        "next": _next_step(path, stages, record),
+    }
+
+
+def _stage_facts(stage: Any) -> dict[str, Any]:
+    return {
+        "step": stage.step,
+        "steps": stage.steps,
+        "finished": stage.finished,
+        "seconds": stage.seconds,
+        "best": stage.best,
+    }
+
+
+def _next_step(path: Path, stages: dict[str, dict[str, Any]], record: Any) -> str:
+    """The command that brings a run on; `skdn export` does whatever a searched run still lacks."""
+    name = path.resolve().name
+    if record.genotype is None and not stages["search"]["finished"]:
+        return f"skdn search --out {path} --resume"
+    if record.parity is None:
+        return f"skdn export {path} {name}.onnx"
+    return f"skdn denoise INPUT --model {name}.onnx --ensemble"
+
+
+def _superkernels(genotype: dict[str, Any]) -> list[dict[str, Any]]:
+    from sk_deploy.genotype import choices
+
+    return [
+        {
+            "name": gene.name,
+            "kernel": gene.kernel,
+            "kernels": gene.kernels,
+            "filters": len(gene.filters),
+            "max_filters": gene.max_filters,
+            "probability": gene.probability,
+            "entropy": gene.entropy,
+            "kernel_probabilities": gene.kernel_probabilities,
+            "undecided": gene.undecided,
+        }
+        for gene in (choices(genotype) if genotype else [])
+    ]
+
+
+def _print(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    console.print(f"{facts['name']}", style="bold", markup=False)
+    for label, text in _lines(facts):
+        console.print(f"  {label:<14}{text}", markup=False)
+    if facts["superkernels"]:
+        console.print()
+        console.print(_table(facts["superkernels"]))
+    undecided = [entry["name"] for entry in facts["superkernels"] if entry["undecided"]]
+    if undecided:
+        console.print(f"\nundecided: {', '.join(undecided)}", markup=False)
+    console.print(f"\nnext: {facts['next']}", markup=False)
+
+
+def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a reader wants first, a label and a text each; unknown facts are left out."""
+    method = [facts["arch"], facts["type"] and f"{facts['type']} superkernels", facts["mode"]]
+    rows = [("network", ", ".join(filter(None, method)))]
+    if facts["macs_per_mp"] is not None:
+        cost = f"{facts['macs_per_mp'] / 1e9:.2f} GMAC per raw megapixel, {facts['parameters']:,} parameters"
+        rows.append(("cost", cost))
+    if facts["kind"] == "model":
+        blind = facts["conditioning"] == "none"
+        conditioning = "none (blind)" if blind else f"{facts['conditioning']}: shot and read variance"
+        tiles = f"multiples of {facts['multiple']}, halo {facts['halo']} packed pixels"
+        rows += [("noise input", conditioning), ("tiles", tiles)]
+        rows += [("licence", facts["licence"]), ("trained on", facts["training_data"])]
+        return [row for row in rows if row[1]]
+    stages = facts["stages"]
+    rows.append(("search", _stage_line(stages["search"])))
+    rows.append(("distilled", "yes" if stages["distilled"] else "not yet"))
+    rows.append(("fine-tuning", _stage_line(stages["finetune"])))
+    rows.append(("exported", "yes, proven equal" if stages["exported"] else "not yet"))
+    return rows
+
+
+def _stage_line(stage: dict[str, Any]) -> str:
+    if not stage["step"]:
+        return "not yet"
+    steps = f"{stage['step']:,} of {stage['steps']:,} steps"
+    line = f"finished, {steps}" if stage["finished"] else f"under way or interrupted at {steps}"
+    best = stage["best"]
+    if best:
+        line += f"; best {best['psnr_db']:.2f} dB"
+        if best.get("psnr_ensemble_db") is not None:
+            line += f", {best['psnr_ensemble_db']:.2f} dB with self-ensemble"
+        if best.get("psnr_noisy_db") is not None:
+            line += f" (noisy {best['psnr_noisy_db']:.2f} dB)"
+    return line
+
+
+def _table(superkernels: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading, align in (
+        ("superkernel", "left"),
+        ("kernel", "left"),
+        ("filters", "right"),
+        ("", "left"),
+        ("probability", "right"),
+        ("entropy", "right"),
+        ("", "left"),
+    ):
+        table.add_column(heading, justify=align, no_wrap=True)
+    for entry in superkernels:
+        full = round(8 * entry["filters"] / entry["max_filters"])
+        table.add_row(
+            entry["name"],
+            f"{entry['kernel']}×{entry['kernel']}",
+            f"{entry['filters']}/{entry['max_filters']}",
+            "█" * full + "░" * (8 - full),
+            f"{entry['probability']:.2f}",
+            f"{entry['entropy']:.2f}",
+            "undecided" if entry["undecided"] else "",
+            style="yellow" if entry["undecided"] else None,
+        )
+    return table
