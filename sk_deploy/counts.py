@@ -12,30 +12,16 @@ Counts below 0 cannot be stored: where a camera subtracts its black level itself
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
+
+from .raw_image import Levels, RawImage
 
 Floats = NDArray[np.float32]
 
 HIGHEST_COUNT = 65_535
 _WHOLE = 1 / 32
 """Float32 noise: counts this near a whole number are that number (65535 · 2⁻²³ is a quarter of it)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Levels:
-    """Black and white of an active area [H,W], in raw counts."""
-
-    black: Floats
-    """[2,2]; black[i,j] belongs to rows i::2 and columns j::2."""
-    white: Floats
-    """[2,2]."""
-    rows: Floats
-    """[H], added to `black` row by row."""
-    columns: Floats
-    """[W], added to `black` column by column."""
 
 
 def normalise(counts: NDArray[np.uint16], levels: Levels) -> Floats:
@@ -70,17 +56,17 @@ def choose_gain(counts: Floats, highest: float) -> int:
     return gain
 
 
-def quantise(
-    mosaic: Floats, stored: NDArray[np.uint16], area: tuple[int, int, int, int], levels: Levels
-) -> tuple[NDArray[np.uint16], int]:
-    """The whole sensor [SH,SW] with `mosaic` in its active area, and the gain on every count.
+def quantise(raw: RawImage, mosaic: Floats, *, only_gain_one: bool = False) -> tuple[NDArray[np.uint16], int]:
+    """The whole sensor [SH,SW] with `mosaic` [H,W] in its active area, and the gain on every count.
 
-    Masked borders keep the counts of `stored`, times the gain.
+    Masked borders keep the counts of raw.stored, times the gain.
     """
-    counts = to_counts(mosaic, levels)
-    gain = choose_gain(counts, max(float(levels.white.max()), float(stored.max()), 1.0))
-    top, left, bottom, right = area
-    sensor = stored * np.uint16(gain)
+    counts = to_counts(mosaic, raw.levels)
+    gain = (
+        1 if only_gain_one else choose_gain(counts, max(float(raw.white.max()), float(raw.stored.max()), 1.0))
+    )
+    top, left, bottom, right = raw.area
+    sensor = raw.stored * np.uint16(gain)
     counts *= gain
     sensor[top:bottom, left:right] = np.clip(np.rint(counts), 0, HIGHEST_COUNT).astype(np.uint16)
     return sensor, gain

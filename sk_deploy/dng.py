@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .counts import quantise
 from .dng_new import build
 from .dng_patch import patch
 from .errors import RawError
 from .noise import NoiseProfile
-from .raw import RawImage
+from .raw_image import RawImage
+from .treatment import Treatment
 from .whole import write_whole
 
 
@@ -37,13 +37,8 @@ def write_dng(
             f"{raw.path.name}: a result of {mosaic.shape} pixels for a mosaic of {raw.mosaic.shape}"
         )
     _refuse_original(raw.path, target)
-    sensor, gain = quantise(mosaic, raw.stored, raw.area, raw.levels)
-    if raw.is_dng:
-        chunks = patch(
-            _reread(raw.path), raw, mosaic, sensor, gain, noise=noise, strength=strength, software=software
-        )
-    else:
-        chunks = build(raw, mosaic, sensor, gain, noise=noise, strength=strength, software=software)
+    treatment = Treatment(noise, strength, software)
+    chunks = patch(_reread(raw.path), raw, mosaic, treatment) if raw.is_dng else build(raw, mosaic, treatment)
     write_whole(target, chunks)
 
 

@@ -12,35 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .cfa import CFA_PHOTOMETRIC
-from .noise import NoiseProfile
+from .counts import quantise
+from .dng_colour import SRGB_TO_XYZ
+from .exif import DATE_FORMAT
 from .preview_entries import preview_entries
-from .raw import RawImage
+from .raw_image import RawImage
 from .tiff import Appendix, Entry, Kind, Layout, Tag
 from .tiles import append_tiles
+from .treatment import Treatment
 
 _HEADER = b"II*\0"
 _D65 = 21
-_XYZ_TO_SRGB = np.array([[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]])
-_EXIF_DATE = "%Y:%m:%d %H:%M:%S"
 
 
-def build(
-    raw: RawImage,
-    mosaic: NDArray[np.float32],
-    sensor: NDArray[np.uint16],
-    gain: int,
-    *,
-    noise: NoiseProfile | None,
-    strength: float,
-    software: str,
-) -> list[bytes | memoryview]:
-    """The chunks of a DNG that holds the counts `sensor` [SH,SW], whose levels are raw's times `gain`."""
+def build(raw: RawImage, mosaic: NDArray[np.float32], treatment: Treatment) -> list[bytes | memoryview]:
+    """The chunks of a DNG whose picture is `mosaic` [H,W] on raw's scale."""
     layout = Layout("<", big=False)
     appendix = Appendix(8, layout)
-    cfa = _mosaic_entries(layout, raw, gain, noise or raw.noise, strength) | append_tiles(appendix, sensor)
+    sensor, gain = quantise(raw, mosaic)
+    cfa = _mosaic_entries(layout, raw, gain, treatment) | append_tiles(appendix, sensor)
     first = {
         **preview_entries(appendix, raw, mosaic),
-        **_camera_entries(layout, raw, software),
+        **_camera_entries(layout, raw, treatment.software),
         Tag.SUB_IFDS: layout.offsets([appendix.append_directory(cfa)]),
         Tag.EXIF_IFD: layout.offsets([appendix.append_directory(_exif_entries(layout, raw))]),
     }
@@ -48,9 +41,7 @@ def build(
     return [_HEADER + start.to_bytes(4, "little"), *appendix.chunks]
 
 
-def _mosaic_entries(
-    layout: Layout, raw: RawImage, gain: int, noise: NoiseProfile | None, strength: float
-) -> dict[int, Entry]:
+def _mosaic_entries(layout: Layout, raw: RawImage, gain: int, treatment: Treatment) -> dict[int, Entry]:
     black = [Fraction(float(level)) * gain for level in raw.black.ravel()]
     top, left, height, width = raw.crop
     entries: dict[int, Entry] = {
@@ -67,15 +58,16 @@ def _mosaic_entries(
         Tag.DEFAULT_CROP_ORIGIN: layout.entry(Kind.LONG, left, top),
         Tag.DEFAULT_CROP_SIZE: layout.entry(Kind.LONG, width, height),
         Tag.ACTIVE_AREA: layout.entry(Kind.LONG, *raw.area),
-        Tag.NOISE_REDUCTION_APPLIED: layout.entry(Kind.RATIONAL, Fraction(strength).limit_denominator(1000)),
+        Tag.NOISE_REDUCTION_APPLIED: layout.entry(Kind.RATIONAL, treatment.reduction),
     }
+    noise = treatment.noise or raw.noise
     if noise is not None:
         entries[Tag.NOISE_PROFILE] = layout.entry(Kind.DOUBLE, noise.shot, noise.read)
     return entries
 
 
 def _camera_entries(layout: Layout, raw: RawImage, software: str) -> dict[int, Entry]:
-    matrix = raw.colour.xyz_to_camera if raw.colour.xyz_to_camera is not None else _XYZ_TO_SRGB
+    matrix = raw.colour.xyz_to_camera if raw.colour.xyz_to_camera is not None else np.linalg.inv(SRGB_TO_XYZ)
     entries: dict[int, Entry] = {
         Tag.ORIENTATION: layout.entry(Kind.SHORT, raw.orientation),
         Tag.SOFTWARE: layout.entry(Kind.ASCII, software),
@@ -91,7 +83,7 @@ def _camera_entries(layout: Layout, raw: RawImage, software: str) -> dict[int, E
     if raw.shot.model:
         entries[Tag.MODEL] = layout.entry(Kind.ASCII, raw.shot.model)
     if raw.shot.taken:
-        entries[Tag.DATE_TIME] = layout.entry(Kind.ASCII, raw.shot.taken.strftime(_EXIF_DATE))
+        entries[Tag.DATE_TIME] = layout.entry(Kind.ASCII, raw.shot.taken.strftime(DATE_FORMAT))
     return entries
 
 
@@ -108,7 +100,7 @@ def _exif_entries(layout: Layout, raw: RawImage) -> dict[int, Entry]:
     if shot.iso and shot.iso < 65_535:
         entries[Tag.ISO_SPEED] = layout.entry(Kind.SHORT, round(shot.iso))
     if shot.taken:
-        entries[Tag.DATE_TIME_ORIGINAL] = layout.entry(Kind.ASCII, shot.taken.strftime(_EXIF_DATE))
+        entries[Tag.DATE_TIME_ORIGINAL] = layout.entry(Kind.ASCII, shot.taken.strftime(DATE_FORMAT))
     return entries
 
 

@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .cfa import find_cfa, white_level
+from .counts import quantise
 from .errors import RawError
-from .noise import NoiseProfile
+from .opcodes import StoredOpcodes, keep_mark, read_opcodes, replace_bad_pixel_counts
 from .preview import render
 from .preview_entries import decode_preview, find_previews, preview_entries, replace_preview
-from .raw import RawImage
+from .raw_image import RawImage
 from .tiff import Appendix, Directory, Entry, Kind, Layout, Number, Tag, Tiff
 from .tiles import append_tiles
+from .treatment import Treatment
 
 Edits = dict[int, Entry | None]
 """Tag -> its new entry, or None to drop it."""
@@ -48,38 +50,29 @@ _DIGESTS = (Tag.RAW_IMAGE_DIGEST, Tag.NEW_RAW_IMAGE_DIGEST, Tag.RAW_DATA_UNIQUE_
 
 
 def patch(
-    original: bytes,
-    raw: RawImage,
-    mosaic: NDArray[np.float32],
-    sensor: NDArray[np.uint16],
-    gain: int,
-    *,
-    noise: NoiseProfile | None,
-    strength: float,
-    software: str,
+    original: bytes, raw: RawImage, mosaic: NDArray[np.float32], treatment: Treatment
 ) -> list[bytes | memoryview]:
-    """The chunks of a DNG that is `original` with the counts `sensor` [SH,SW] and levels times `gain`.
+    """The chunks of a DNG that is `original`, the file of `raw`, with `mosaic` [H,W] as its picture.
 
     Raises RawError where `original` no longer holds the mosaic that `raw` was read from.
     """
     tiff = Tiff(original, raw.path.name)
     cfa, first = find_cfa(tiff), tiff.chain[0]
-    if tiff.integers(cfa, Tag.IMAGE_WIDTH) + tiff.integers(cfa, Tag.IMAGE_LENGTH) != sensor.shape[::-1]:
+    if tiff.integers(cfa, Tag.IMAGE_LENGTH) + tiff.integers(cfa, Tag.IMAGE_WIDTH) != raw.stored.shape:
         raise RawError(f"{raw.path.name}: changed since it was read: read it again")
     appendix = Appendix(len(original), tiff.layout)
     edits: dict[int, Edits] = {directory.offset: {} for top in tiff.chain for directory in top.walk()}
-    edits[cfa.offset].update(_mosaic_edits(tiff, cfa, gain, noise, strength))
-    edits[cfa.offset].update(append_tiles(appendix, sensor))
+    edits[cfa.offset].update(_mosaic_edits(tiff, cfa, appendix, raw, mosaic, treatment))
     for directory in (cfa, first):
         edits[directory.offset].update(dict.fromkeys(_DIGESTS))
-    edits[first.offset][Tag.SOFTWARE] = _note(tiff, first, software)
+    edits[first.offset][Tag.SOFTWARE] = _note(tiff, first, treatment.software)
 
     previews = find_previews(tiff, cfa)
     for preview in previews:
         old = decode_preview(tiff, preview)
         height, width = (tiff.integers(preview, tag)[0] for tag in (Tag.IMAGE_LENGTH, Tag.IMAGE_WIDTH))
         pixels = render(raw, mosaic, height, width, old)
-        edits[preview.offset].update(replace_preview(tiff, preview, appendix, pixels, software))
+        edits[preview.offset].update(replace_preview(tiff, preview, appendix, pixels, treatment.software))
     added = [] if previews else [appendix.append_directory(preview_entries(appendix, raw, mosaic))]
 
     start = _append_chain(tiff, appendix, edits, added)
@@ -87,24 +80,40 @@ def patch(
 
 
 def _mosaic_edits(
-    tiff: Tiff, cfa: Directory, gain: int, noise: NoiseProfile | None, strength: float
+    tiff: Tiff,
+    cfa: Directory,
+    appendix: Appendix,
+    raw: RawImage,
+    mosaic: NDArray[np.float32],
+    treatment: Treatment,
 ) -> Edits:
+    """Append the mosaic, and return what changes in its directory."""
+    table = tiff.integers(cfa, Tag.LINEARIZATION_TABLE)
+    opcodes = b""
+    if (entry := cfa.entries.get(Tag.OPCODE_LIST_1)) is not None and entry.value is not None:
+        opcodes = bytes(entry.value)
+    demands = read_opcodes(opcodes, tiff.name, linearised=bool(table)) if opcodes else StoredOpcodes()
+    sensor, gain = quantise(raw, mosaic, only_gain_one=demands.only_gain_one)
     layout = tiff.layout
     edits: Edits = dict.fromkeys(_STALE)
+    if demands.bad_pixel_counts:
+        marks = [table[min(mark, len(table) - 1)] if table else mark for mark in demands.bad_pixel_counts]
+        for mark in marks:
+            keep_mark(sensor, raw.stored == mark, mark * gain)
+        changed = replace_bad_pixel_counts(opcodes, tiff.name, [mark * gain for mark in marks])
+        edits[Tag.OPCODE_LIST_1] = layout.entry(Kind.UNDEFINED, changed)
     edits[Tag.NEW_SUBFILE_TYPE] = layout.entry(Kind.LONG, 0)
     edits[Tag.WHITE_LEVEL] = layout.entry(Kind.LONG, round(white_level(tiff, cfa) * gain))
-    edits[Tag.NOISE_REDUCTION_APPLIED] = layout.entry(
-        Kind.RATIONAL, Fraction(strength).limit_denominator(1000)
-    )
+    edits[Tag.NOISE_REDUCTION_APPLIED] = layout.entry(Kind.RATIONAL, treatment.reduction)
     if gain != 1:
         if levels := tiff.numbers(cfa, Tag.BLACK_LEVEL):
             edits[Tag.BLACK_LEVEL] = _levels(layout, [Fraction(level) * gain for level in levels])
         for tag in (Tag.BLACK_LEVEL_DELTA_H, Tag.BLACK_LEVEL_DELTA_V):
             if deltas := tiff.numbers(cfa, tag):
                 edits[tag] = layout.entry(Kind.SRATIONAL, *(Fraction(delta) * gain for delta in deltas))
-    if noise is not None:
-        edits[Tag.NOISE_PROFILE] = layout.entry(Kind.DOUBLE, noise.shot, noise.read)
-    return edits
+    if treatment.noise is not None:
+        edits[Tag.NOISE_PROFILE] = layout.entry(Kind.DOUBLE, treatment.noise.shot, treatment.noise.read)
+    return edits | append_tiles(appendix, sensor)
 
 
 def _levels(layout: Layout, levels: list[Fraction]) -> Entry:

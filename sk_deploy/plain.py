@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import RawError
+from .tiff import is_tiff
 
 FLOAT_BLACK, FLOAT_WHITE = 4096, 61_440
 """Counts that stand for 0 and 1 of a float mosaic: room for −0.07 to 1.07."""
@@ -46,7 +47,7 @@ def read_plain(data: bytes, name: str) -> PlainMosaic | None:
         return _decode_pgm(data, name)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return _from_integers(_decode_png(data, name), name)
-    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    if is_tiff(data):
         return _from_integers(_decode_tiff(data, name), name)
     return None
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bayer import PHASES
-from .raw import RawImage
+from .raw_image import RawImage
 
 Pixels = NDArray[np.uint8]
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from .errors import RawError
 from .preview import Pixels, encode_jpeg, fitting_size, render
-from .raw import RawImage
+from .raw_image import RawImage
 from .tiff import Appendix, Directory, Entry, Kind, Layout, Tag, Tiff
 
 _REDUCED, _REDUCED_ALTERNATIVE = 1, 0x10001

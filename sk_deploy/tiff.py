@@ -81,8 +81,14 @@ class Tag(IntEnum):
     DEFAULT_CROP_ORIGIN = 50719
     DEFAULT_CROP_SIZE = 50720
     COLOR_MATRIX_1 = 50721
+    COLOR_MATRIX_2 = 50722
+    CAMERA_CALIBRATION_1 = 50723
+    CAMERA_CALIBRATION_2 = 50724
+    ANALOG_BALANCE = 50727
     AS_SHOT_NEUTRAL = 50728
+    AS_SHOT_WHITE_XY = 50729
     CALIBRATION_ILLUMINANT_1 = 50778
+    CALIBRATION_ILLUMINANT_2 = 50779
     RAW_DATA_UNIQUE_ID = 50781
     ACTIVE_AREA = 50829
     NOISE_REDUCTION_APPLIED = 50935
@@ -228,6 +234,11 @@ def _ratio(value: Fraction, limit: int) -> tuple[int, int]:
     while abs(value.numerator) >= limit:
         value = value.limit_denominator(max(value.denominator // 2, 1))
     return value.numerator, value.denominator
+
+
+def is_tiff(data: bytes | memoryview) -> bool:
+    """Whether `data` starts as a classic or Big TIFF does."""
+    return bytes(data[:4]) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 class Tiff:

@@ -21,9 +21,10 @@ LOSSLESS_JPEG = 7
 def append_tiles(appendix: Appendix, sensor: NDArray[np.uint16]) -> dict[int, Entry]:
     """Add the counts [SH,SW] as tiles, and return the directory entries that describe them."""
     offsets, lengths = [], []
+    width = tile_width_px(sensor.shape[1])
     for top in range(0, sensor.shape[0], TILE_PX):
-        for left in range(0, sensor.shape[1], TILE_PX):
-            coded = _encode(sensor[top : top + TILE_PX, left : left + TILE_PX])
+        for left in range(0, sensor.shape[1], width):
+            coded = _encode(sensor[top : top + TILE_PX, left : left + width], width)
             offsets.append(appendix.append(coded))
             lengths.append(len(coded))
     layout = appendix.layout
@@ -33,16 +34,24 @@ def append_tiles(appendix: Appendix, sensor: NDArray[np.uint16]) -> dict[int, En
         Tag.BITS_PER_SAMPLE: layout.entry(Kind.SHORT, 16),
         Tag.SAMPLES_PER_PIXEL: layout.entry(Kind.SHORT, 1),
         Tag.COMPRESSION: layout.entry(Kind.SHORT, LOSSLESS_JPEG),
-        Tag.TILE_WIDTH: layout.entry(Kind.SHORT, TILE_PX),
+        Tag.TILE_WIDTH: layout.entry(Kind.SHORT, width),
         Tag.TILE_LENGTH: layout.entry(Kind.SHORT, TILE_PX),
         Tag.TILE_OFFSETS: layout.offsets(offsets),
         Tag.TILE_BYTE_COUNTS: layout.offsets(lengths),
     }
 
 
-def _encode(counts: NDArray[np.uint16]) -> bytes:
+def tile_width_px(sensor_width: int) -> int:
+    """256, or the widest multiple of 16 below it that LibRaw reads.
+
+    LibRaw 0.22 misplaces rows where a tile is wider than the sensor, or the sensor exactly two tiles wide.
+    """
+    width = max(16, min(TILE_PX, sensor_width // 16 * 16))
+    return width - 16 if 2 * width == sensor_width and width > 16 else width
+
+
+def _encode(counts: NDArray[np.uint16], width: int) -> bytes:
     """One tile [h,w], padded to full size at the right and bottom by repeating its edge."""
-    height, width = counts.shape
-    padded = np.pad(counts, ((0, TILE_PX - height), (0, TILE_PX - width)), mode="edge")
-    pairs = padded.reshape(TILE_PX, TILE_PX // 2, 2)
+    padded = np.pad(counts, ((0, TILE_PX - counts.shape[0]), (0, width - counts.shape[1])), mode="edge")
+    pairs = padded.reshape(TILE_PX, width // 2, 2)
     return bytes(imagecodecs.jpeg_encode(pairs, lossless=True, predictor=1, bitspersample=16))

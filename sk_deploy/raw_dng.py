@@ -1,0 +1,63 @@
+"""Reading DNGs: every fact from their own tags, since LibRaw averages BlackLevelDelta and rounds levels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cfa import CfaFacts, find_cfa, read_facts
+from .counts import normalise
+from .dng_colour import read_colour
+from .dng_pixels import decode_counts
+from .errors import RawError
+from .exif import read_shot
+from .libraw import NotARaw, flat_counts, open_libraw
+from .raw_image import Levels, RawImage, camera_name, check_levels
+from .tiff import Tag, Tiff
+
+
+def read_dng(path: Path, tiff: Tiff) -> RawImage:
+    """The main mosaic of a DNG. Raises RawError for linear, X-Trans, damaged and truncated ones."""
+    cfa = find_cfa(tiff)
+    facts = read_facts(tiff, cfa)
+    stored = decode_counts(tiff, cfa, facts.height, facts.width)
+    if stored is None:
+        stored = _decode_with_libraw(path, facts)
+    white = np.full((2, 2), facts.white, np.float32)
+    levels = Levels(facts.black, white, facts.black_rows, facts.black_columns)
+    check_levels(path.name, levels)
+    top, left, bottom, right = facts.area
+    shot = read_shot(tiff)
+    return RawImage(
+        path=path,
+        mosaic=normalise(stored[top:bottom, left:right], levels),
+        phase=facts.phase,
+        black=levels.black,
+        white=levels.white,
+        noise=facts.noise,
+        camera=camera_name(shot),
+        iso=shot.iso,
+        orientation=tiff.integers(tiff.chain[0], Tag.ORIENTATION, (1,))[0],
+        stored=stored,
+        area=facts.area,
+        crop=facts.crop,
+        black_rows=facts.black_rows,
+        black_columns=facts.black_columns,
+        colour=read_colour(tiff),
+        shot=shot,
+        is_dng=True,
+    )
+
+
+def _decode_with_libraw(path: Path, facts: CfaFacts) -> NDArray[np.uint16]:
+    try:
+        with open_libraw(path) as libraw:
+            stored = flat_counts(path, libraw)
+    except NotARaw:
+        raise RawError(f"{path.name}: a DNG in a compression that LibRaw does not know") from None
+    if stored.shape != (facts.height, facts.width):
+        found = f"{stored.shape[1]}×{stored.shape[0]}"
+        raise RawError(f"{path.name}: LibRaw decodes {found} pixels of a {facts.width}×{facts.height} mosaic")
+    return stored

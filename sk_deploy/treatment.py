@@ -1,0 +1,25 @@
+"""What was done to a mosaic, for its new file to say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from .noise import NoiseProfile
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """The facts of one denoising."""
+
+    noise: NoiseProfile | None
+    """What remains; None where nothing is known."""
+    strength: float
+    """0 for none to 1 for all of it."""
+    software: str
+    """Name and version of the program."""
+
+    @property
+    def reduction(self) -> Fraction:
+        """`strength` as the DNG tag NoiseReductionApplied has it."""
+        return Fraction(self.strength).limit_denominator(1000)
