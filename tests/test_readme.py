@@ -41,7 +41,7 @@ def test_options_in_prose_exist() -> None:
         assert command is not None
         known |= {name for option in command.params for name in option.opts}
     prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
-    named = set(re.findall(r"`[^`]*?(--[a-z-]+)", prose))
+    named = {option for span in re.findall(r"`([^`]+)`", prose) for option in re.findall(r"--[a-z-]+", span)}
     assert named
     assert named <= known
 
