@@ -155,9 +155,12 @@ def _print(facts: dict[str, Any]) -> None:
     if facts["superkernels"]:
         console.print()
         console.print(_table(facts["superkernels"]))
-    undecided = [entry["name"] for entry in facts["superkernels"] if entry["undecided"]]
+    undecided = sum(entry["undecided"] for entry in facts["superkernels"])
     if undecided:
-        console.print(f"\nundecided: {', '.join(undecided)}", markup=False)
+        console.print(
+            f"\n{undecided} of {len(facts['superkernels'])} superkernels are undecided: another slice would do "
+            "about as well, or a longer search would tell"
+        )
     console.print(f"\nnext: {facts['next']}", markup=False)
 
 

@@ -37,8 +37,8 @@ svg text{font-family:inherit}
 .curves{display:grid;grid-template-columns:1fr 1fr;gap:14px 18px}
 .curves>:first-child{grid-column:1/-1}
 .curves svg{width:100%}
-.strips{display:grid;grid-template-columns:repeat(auto-fill,minmax(200px,1fr));gap:14px}
-.crops{display:grid;grid-template-columns:repeat(auto-fit,minmax(220px,1fr));gap:14px}
+.strips{display:grid;grid-template-columns:repeat(auto-fill,minmax(210px,1fr));gap:14px}
+.crops{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:14px}
 figure{margin:0;break-inside:avoid}
 figcaption{font-size:13px;margin-top:3px}
 .strips svg{display:block;width:100%;height:52px;background:var(--card)}
@@ -52,7 +52,8 @@ th{white-space:nowrap}
 .columns{display:grid;grid-template-columns:1fr 1fr;gap:8px 44px;align-items:start}
 .good{color:var(--good)}.bad{color:var(--bad);font-weight:600}
 details{margin-top:16px}summary{cursor:pointer;color:var(--soft)}
-@media (max-width:760px){.curves,.columns{grid-template-columns:1fr}.tiles{grid-template-columns:1fr 1fr}}
+@media (max-width:760px){.curves,.columns{grid-template-columns:1fr}.tiles,.crops{grid-template-columns:1fr 1fr}
+.wide>svg{max-width:none}}
 @media print{main{max-width:none;padding:0}.tile{border:1px solid var(--line)}h2{break-after:avoid}
 .wide,.curves>*{break-inside:avoid}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """

@@ -55,7 +55,7 @@ def test_run_as_text(tmp_path: Path) -> None:
         "7.10 GMAC per raw megapixel, 412,345 parameters",
         "finished, 20,000 of 20,000 steps; best 38.17 dB, 38.35 dB with self-ensemble (noisy 30.00 dB)",
         "finished, 10,000 of 10,000 steps; best 38.50 dB",
-        "undecided: encoder.1.0.conv2\n",
+        "1 of 14 superkernels are undecided",
         "next: skdn denoise INPUT --model run.onnx",
     ):
         assert fact in text
