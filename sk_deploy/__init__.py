@@ -1,1 +1,58 @@
-"""Run a compact raw denoiser on raw photographs: numpy and ONNX Runtime, no PyTorch."""
+"""Run a compact raw denoiser on raw photographs: numpy and ONNX Runtime, no PyTorch.
+
+    from pathlib import Path
+    from sk_deploy import Denoiser, read_raw, write_dng
+
+    raw = read_raw(Path("shot.dng"))
+    denoise = Denoiser.from_file("small")
+    mosaic = denoise(raw.mosaic, raw.noise, raw.phase, ensemble=True)
+    write_dng(raw, mosaic, Path("shot_denoised.dng"), noise=None, software="my program")
+
+The names below are the public ones. Each is imported when it is first asked for, so that `import sk_deploy`
+costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .denoiser import Denoiser
+    from .dng import write_dng
+    from .errors import ConfigError, ModelError, ProviderError, RawError, SkdnError
+    from .noise import NoiseProfile, estimate_noise
+    from .raw import RawImage, read_raw
+    from .spec import ModelSpec
+
+__all__ = [
+    "ConfigError",
+    "Denoiser",
+    "ModelError",
+    "ModelSpec",
+    "NoiseProfile",
+    "ProviderError",
+    "RawError",
+    "RawImage",
+    "SkdnError",
+    "estimate_noise",
+    "read_raw",
+    "write_dng",
+]
+
+_HOMES = {
+    "denoiser": ("Denoiser",),
+    "dng": ("write_dng",),
+    "errors": ("ConfigError", "ModelError", "ProviderError", "RawError", "SkdnError"),
+    "noise": ("NoiseProfile", "estimate_noise"),
+    "raw": ("RawImage", "read_raw"),
+    "spec": ("ModelSpec",),
+}
+"""Module -> the public names that it holds."""
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -185,7 +185,9 @@ def _failure(job: Job, error: Exception) -> Result:
     if isinstance(error, MemoryError):
         message = f"not enough memory ({message})"
     elif isinstance(error, OSError):
-        message = f"{error.filename or job.target}: cannot be written ({error.strerror}): choose another --out"
+        message = (
+            f"{error.filename or job.target}: cannot be written ({error.strerror}): choose another --out"
+        )
     if job.source.name not in message:
         message = f"{job.source.name}: {message}"
     return Result(job.source, job.target, "failed", message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
 import platform
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 
 CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 """The driver itself, which comes with the GPU and not with a toolkit."""
+CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Microseconds of CPU time a period, or "max", and the period (Linux, cgroup v2)."""
 
 
 def cpu_name() -> str:
@@ -24,10 +27,18 @@ def cpu_name() -> str:
 
 
 def cpu_threads() -> int:
-    """Cores that this process may use: fewer than the machine has in a container or under taskset."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may use: fewer than the machine has under taskset or in a container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, _cgroup_cores(CGROUP_QUOTA)))
+
+
+def _cgroup_cores(quota: Path) -> int:
+    """Whole cores' worth of time that a container may use, begun ones included."""
+    try:
+        granted, period = quota.read_text().split()
+    except OSError:
+        return sys.maxsize
+    return sys.maxsize if granted == "max" else math.ceil(int(granted) / int(period))
 
 
 @functools.cache

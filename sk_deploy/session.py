@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from .devices import cpu_threads, cuda_devices
 from .errors import ModelError, ProviderError
-from .spec import METADATA_KEY, ModelSpec
+from .model_file import read_model
+from .spec import ModelSpec
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ PROVIDERS = {
 }
 """Our name -> ONNX Runtime's. `auto` is CUDA where a CUDA device is, else CPU."""
 
+CUDA_HINT = "install the CUDA and cuDNN libraries that this onnxruntime-gpu needs, or ask for --provider cpu"
 FATAL_ONLY = 4
 """ONNX Runtime's log level: what goes wrong comes back as an exception, and we say it in one line."""
 OUT_OF_MEMORY = ("bad_alloc", "out of memory", "failed to allocate", "alloc_failed", "available memory")
@@ -53,8 +55,7 @@ class Session:
         """
         started = time.perf_counter()
         path = Path(path)
-        data = _read(path)
-        self.spec = _read_spec(data, path.name)
+        data, self.spec = read_model(path)
         self.threads = threads or cpu_threads()
         self._runtime = _open(data, path.name, provider, self.threads)
         self.provider = _provider(self._runtime)
@@ -87,52 +88,6 @@ class Session:
             )
         denoised: NDArray[np.float32] = output
         return denoised
-
-
-CUDA_HINT = "install the CUDA and cuDNN libraries that this onnxruntime-gpu needs, or ask for --provider cpu"
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"model {path}: cannot be read ({error.strerror})") from error
-
-
-def _read_spec(data: bytes, name: str) -> ModelSpec:
-    """The facts that a model file states, once its inputs and outputs are what the pipeline will feed."""
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-    try:
-        model = onnx.load_model_from_string(data)
-    except DecodeError:
-        raise ModelError(f"model {name}: not an ONNX file") from None
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    if METADATA_KEY not in metadata:
-        raise ModelError(
-            f"model {name}: no {METADATA_KEY!r} metadata: expected a model that `skdn export` wrote"
-        )
-    spec = ModelSpec.from_json(metadata[METADATA_KEY])
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        raise ModelError(f"model {name}: its weights are in another file, expected one file: export it again")
-    inputs = [_signature(value) for value in model.graph.input]
-    outputs = [_signature(value) for value in model.graph.output]
-    planes = "float [?,4,?,?]"
-    expected = [f"input {planes}"] if spec.blind else [f"input {planes}", "noise float [?,2]"]
-    if inputs != expected or outputs != [f"output {planes}"]:
-        found = f"{', '.join(inputs)} -> {', '.join(outputs)}"
-        raise ModelError(f"model {name}: has {found}; expected {', '.join(expected)} -> output {planes}")
-    return spec
-
-
-def _signature(value: Any) -> str:
-    """A graph input or output in words: name, type, and its shape with ? for free axes."""
-    import onnx
-
-    tensor = value.type.tensor_type
-    axes = ",".join(str(axis.dim_value) if axis.HasField("dim_value") else "?" for axis in tensor.shape.dim)
-    return f"{value.name} {onnx.TensorProto.DataType.Name(tensor.elem_type).lower()} [{axes}]"
 
 
 def _open(data: bytes, name: str, provider: str, threads: int) -> Any:
