@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from .bayer import PHASES
 from .errors import ConfigError, RawError
 from .noise import NoiseProfile
-from .tiff import Directory, Tag, Tiff
+from .tags import Tag
+from .tiff import Directory, Tiff
 
 CFA_PHOTOMETRIC = 32803
 LINEAR_RAW_PHOTOMETRIC = 34892

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from .errors import RawError
 from .raw_image import Colour
-from .tiff import Tag, Tiff
+from .tags import Tag
+from .tiff import Tiff
 
 Matrix = NDArray[np.float64]
 

@@ -17,7 +17,8 @@ from .dng_colour import SRGB_TO_XYZ
 from .exif import DATE_FORMAT
 from .preview_entries import preview_entries
 from .raw_image import RawImage
-from .tiff import Appendix, Entry, Kind, Layout, Tag
+from .tags import Kind, Tag
+from .tiff import Appendix, Entry, Layout
 from .tiles import append_tiles
 from .treatment import Treatment
 

@@ -21,7 +21,8 @@ from .opcodes import StoredOpcodes, keep_mark, read_opcodes, replace_bad_pixel_c
 from .preview import render
 from .preview_entries import decode_preview, find_previews, preview_entries, replace_preview
 from .raw_image import RawImage
-from .tiff import Appendix, Directory, Entry, Kind, Layout, Number, Tag, Tiff
+from .tags import Kind, Tag
+from .tiff import Appendix, Directory, Entry, Layout, Number, Tiff
 from .tiles import append_tiles
 from .treatment import Treatment
 

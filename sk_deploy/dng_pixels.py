@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from .cfa import UNCOMPRESSED, bits_per_sample
 from .errors import RawError
-from .tiff import Directory, Tag, Tiff
+from .tags import Tag
+from .tiff import Directory, Tiff
 
 _JPEG = 7
 _LOSSLESS_FRAME = 0xC3

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from .errors import RawError
 from .raw_image import Shot
-from .tiff import Directory, Tag, Tiff
+from .tags import Tag
+from .tiff import Directory, Tiff
 
 DATE_FORMAT = "%Y:%m:%d %H:%M:%S"
 _ISO_ELSEWHERE = 65_535

@@ -1,6 +1,6 @@
 """OpcodeList1 of a DNG: what the reader does to stored values before it linearises them.
 
-Lists 2 and 3 act on values that are normalised by black and white, so a rescaled mosaic keeps them as they are.
+Lists 2 and 3 act on values that are normalised by black and white, so a rescaled mosaic keeps them.
 List 1 acts on stored counts (DNG specification 1.7, chapter 7):
 
 - Positions (FixBadPixelsList, warps, TrimBounds) and factors (GainMap, ScalePerRow) hold at any gain.

@@ -7,6 +7,7 @@ normalised already: black 0, white 1.
 from __future__ import annotations
 
 import io
+import logging
 import re
 from dataclasses import dataclass
 
@@ -107,6 +108,7 @@ def _decode_png(data: bytes, name: str) -> NDArray[np.generic]:
 def _decode_tiff(data: bytes, name: str) -> NDArray[np.generic]:
     import tifffile
 
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it complains of is in our error
     try:
         pixels: NDArray[np.generic] = tifffile.imread(io.BytesIO(data), key=0)
     except Exception as error:  # tifffile raises whatever its codecs raise

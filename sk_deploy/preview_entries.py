@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from .errors import RawError
 from .preview import Pixels, encode_jpeg, fitting_size, render
 from .raw_image import RawImage
-from .tiff import Appendix, Directory, Entry, Kind, Layout, Tag, Tiff
+from .tags import Kind, Tag
+from .tiff import Appendix, Directory, Entry, Layout, Tiff
 
 _REDUCED, _REDUCED_ALTERNATIVE = 1, 0x10001
 """NewSubfileType of a preview, and of one that another rendering made."""

@@ -15,7 +15,8 @@ from .errors import RawError
 from .exif import read_shot
 from .libraw import NotARaw, flat_counts, open_libraw
 from .raw_image import Levels, RawImage, camera_name, check_levels
-from .tiff import Tag, Tiff
+from .tags import Tag
+from .tiff import Tiff
 
 
 def read_dng(path: Path, tiff: Tiff) -> RawImage:

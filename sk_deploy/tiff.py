@@ -2,7 +2,7 @@
 
 Classic and BigTIFF, both byte orders. Every offset and count is checked against the file before a value is
 read; values are views into the file, so a lying count costs no memory. TIFF 6.0 section 2; BigTIFF as libtiff
-describes it. Nothing here knows what a tag means; `Tag` only names the numbers.
+describes it. Nothing here knows what a tag means.
 """
 
 from __future__ import annotations
@@ -11,114 +11,15 @@ import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from fractions import Fraction
 
 from .errors import RawError
+from .tags import Kind, Tag
 
 Number = int | float | Fraction
 
 MAX_DIRECTORIES = 256
 """More directories than any camera writes; a guard against files that are made to be slow."""
-
-
-class Tag(IntEnum):
-    """The TIFF, EXIF and DNG tags that skdn reads or writes."""
-
-    NEW_SUBFILE_TYPE = 254
-    IMAGE_WIDTH = 256
-    IMAGE_LENGTH = 257
-    BITS_PER_SAMPLE = 258
-    COMPRESSION = 259
-    PHOTOMETRIC = 262
-    FILL_ORDER = 266
-    MAKE = 271
-    MODEL = 272
-    STRIP_OFFSETS = 273
-    ORIENTATION = 274
-    SAMPLES_PER_PIXEL = 277
-    ROWS_PER_STRIP = 278
-    STRIP_BYTE_COUNTS = 279
-    MIN_SAMPLE_VALUE = 280
-    MAX_SAMPLE_VALUE = 281
-    PLANAR_CONFIGURATION = 284
-    SOFTWARE = 305
-    DATE_TIME = 306
-    PREDICTOR = 317
-    TILE_WIDTH = 322
-    TILE_LENGTH = 323
-    TILE_OFFSETS = 324
-    TILE_BYTE_COUNTS = 325
-    SUB_IFDS = 330
-    SAMPLE_FORMAT = 339
-    JPEG_TABLES = 347
-    JPEG_OFFSET = 513
-    JPEG_LENGTH = 514
-    YCBCR_COEFFICIENTS = 529
-    YCBCR_SUBSAMPLING = 530
-    YCBCR_POSITIONING = 531
-    REFERENCE_BLACK_WHITE = 532
-    CFA_REPEAT_PATTERN_DIM = 33421
-    CFA_PATTERN = 33422
-    EXPOSURE_TIME = 33434
-    F_NUMBER = 33437
-    EXIF_IFD = 34665
-    ISO_SPEED = 34855
-    EXIF_VERSION = 36864
-    DATE_TIME_ORIGINAL = 36867
-    FOCAL_LENGTH = 37386
-    DNG_VERSION = 50706
-    DNG_BACKWARD_VERSION = 50707
-    UNIQUE_CAMERA_MODEL = 50708
-    CFA_PLANE_COLOR = 50710
-    CFA_LAYOUT = 50711
-    LINEARIZATION_TABLE = 50712
-    BLACK_LEVEL_REPEAT_DIM = 50713
-    BLACK_LEVEL = 50714
-    BLACK_LEVEL_DELTA_H = 50715
-    BLACK_LEVEL_DELTA_V = 50716
-    WHITE_LEVEL = 50717
-    DEFAULT_CROP_ORIGIN = 50719
-    DEFAULT_CROP_SIZE = 50720
-    COLOR_MATRIX_1 = 50721
-    COLOR_MATRIX_2 = 50722
-    CAMERA_CALIBRATION_1 = 50723
-    CAMERA_CALIBRATION_2 = 50724
-    ANALOG_BALANCE = 50727
-    AS_SHOT_NEUTRAL = 50728
-    AS_SHOT_WHITE_XY = 50729
-    CALIBRATION_ILLUMINANT_1 = 50778
-    CALIBRATION_ILLUMINANT_2 = 50779
-    RAW_DATA_UNIQUE_ID = 50781
-    ACTIVE_AREA = 50829
-    NOISE_REDUCTION_APPLIED = 50935
-    PREVIEW_APPLICATION_NAME = 50966
-    PREVIEW_APPLICATION_VERSION = 50967
-    PREVIEW_SETTINGS_DIGEST = 50969
-    PREVIEW_COLOR_SPACE = 50970
-    RAW_IMAGE_DIGEST = 50972
-    SUB_TILE_BLOCK_SIZE = 50974
-    ROW_INTERLEAVE_FACTOR = 50975
-    OPCODE_LIST_1 = 51008
-    NOISE_PROFILE = 51041
-    NEW_RAW_IMAGE_DIGEST = 51111
-    COLUMN_INTERLEAVE_FACTOR = 52547
-
-
-class Kind(IntEnum):
-    """TIFF field types."""
-
-    BYTE = 1
-    ASCII = 2
-    SHORT = 3
-    LONG = 4
-    RATIONAL = 5
-    UNDEFINED = 7
-    SRATIONAL = 10
-    DOUBLE = 12
-    IFD = 13
-    LONG8 = 16
-    IFD8 = 18
 
 
 _SIZES = {

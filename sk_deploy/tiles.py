@@ -12,7 +12,8 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from .tiff import Appendix, Entry, Kind, Tag
+from .tags import Kind, Tag
+from .tiff import Appendix, Entry
 
 TILE_PX = 256
 LOSSLESS_JPEG = 7
