@@ -32,7 +32,9 @@ def summary(path: Path) -> dict[str, Any]:
 
 
 def _model_facts(path: Path) -> dict[str, Any]:
-    spec = _read_spec(path)
+    from sk_deploy.model_file import read_model
+
+    _, spec = read_model(path)
     return {
         "kind": "model",
         "path": str(path),
@@ -52,23 +54,6 @@ def _model_facts(path: Path) -> dict[str, Any]:
         "superkernels": _superkernels(spec.genotype),
         "next": f"skdn denoise INPUT --model {path} --ensemble",
     }
-
-
-def _read_spec(path: Path) -> Any:
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    from sk_deploy.errors import ModelError
-    from sk_deploy.spec import METADATA_KEY, ModelSpec
-
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except DecodeError:
-        raise ModelError(f"{path} is not an ONNX file: expected a run, or a model of `skdn export`") from None
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    if METADATA_KEY not in metadata:
-        raise ModelError(f"{path} has no skdn metadata: expected a model that `skdn export` wrote")
-    return ModelSpec.from_json(metadata[METADATA_KEY])
 
 
 def _run_facts(path: Path) -> dict[str, Any]:
@@ -158,8 +143,8 @@ def _print(facts: dict[str, Any]) -> None:
     undecided = sum(entry["undecided"] for entry in facts["superkernels"])
     if undecided:
         console.print(
-            f"\n{undecided} of {len(facts['superkernels'])} superkernels are undecided: another slice would do "
-            "about as well, or a longer search would tell"
+            f"\n{undecided} of {len(facts['superkernels'])} superkernels are undecided: another slice would "
+            "do about as well, or a longer search would tell"
         )
     console.print(f"\nnext: {facts['next']}", markup=False)
 

@@ -45,18 +45,20 @@ def draw_architecture(genotype: dict[str, Any]) -> str:
     found = choices(genotype)
     scale = _TALLEST / max((gene.max_filters for gene in found), default=1)
     widths = genotype.get("net", {}).get("widths", [])
-    drawings, width, y = [], 0.0, 0.0
+    kernels = sorted({k for gene in found for k in gene.kernels})
+    legend, width = _legend(kernels)
+    drawings, y = [], 0.0
     for network, members in groupby(found, key=lambda gene: gene.place.network):
         drawing = _UNet(network, list(members), widths, scale)
-        drawings.append(f'<g transform="translate(0 {y:g})">{drawing.svg()}</g>')
+        drawings.append((drawing, y))
         y += drawing.height
         width = max(width, drawing.width)
-    kernels = sorted({k for gene in found for k in gene.kernels})
+    body = "".join(_moved(drawing.svg(), (width - drawing.width) / 2, top) for drawing, top in drawings)
     title = f"Searched {genotype.get('arch', 'network')}: {len(found)} superkernels"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="skdn-net" role="img" aria-label="{escape(title)}" '
         f'viewBox="0 0 {width:g} {y + 58:g}" width="{width:g}"><style>{_STYLE}</style>'
-        f"{''.join(drawings)}{_legend(kernels, y + 14)}</svg>"
+        f"{body}{_moved(legend, 0, y + 14)}</svg>"
     )
 
 
@@ -267,7 +269,12 @@ def _arrow(path: str, x: float, y: float, towards: str, skip: bool = False) -> s
     )
 
 
-def _legend(kernels: list[int], y: float) -> str:
+def _moved(markup: str, x: float, y: float) -> str:
+    return f'<g transform="translate({x:g} {y:g})">{markup}</g>'
+
+
+def _legend(kernels: list[int]) -> tuple[str, float]:
+    """The key to the drawing, and its width."""
     swatches = [
         *({"fill": kernel_colour(k), "note": f"{k}×{k}"} for k in kernels),
         {"style": "max", "note": "filters it could have"},
@@ -277,10 +284,8 @@ def _legend(kernels: list[int], y: float) -> str:
     parts, x = [], float(_MARGIN)
     for swatch in swatches:
         note = swatch.pop("note")
-        parts.append(_rect(x, y, 14, 11, **swatch))
-        parts.append(_text(x + 19, y + 9.5, note, ""))
-        x += 41 + 5.8 * len(note)
-    parts.append(
-        _text(_MARGIN, y + 30, "Filling and n/m: filters kept. Bar: probability of this slice.", "soft")
-    )
-    return "".join(parts)
+        parts.append(_rect(x, 0, 14, 11, **swatch))
+        parts.append(_text(x + 19, 9.5, note, ""))
+        x += 41 + 6.2 * len(note)  # the width of a letter, generously
+    parts.append(_text(_MARGIN, 30, "Filling and n/m: filters kept. Bar: probability of this slice.", "soft"))
+    return "".join(parts), x

@@ -52,7 +52,8 @@ th{white-space:nowrap}
 .columns{display:grid;grid-template-columns:1fr 1fr;gap:8px 44px;align-items:start}
 .good{color:var(--good)}.bad{color:var(--bad);font-weight:600}
 details{margin-top:16px}summary{cursor:pointer;color:var(--soft)}
-@media (max-width:760px){.curves,.columns{grid-template-columns:1fr}.tiles,.crops{grid-template-columns:1fr 1fr}
+@media (max-width:760px){.curves,.columns{grid-template-columns:1fr}
+.tiles,.crops{grid-template-columns:1fr 1fr}
 .wide>svg{max-width:none}}
 @media print{main{max-width:none;padding:0}.tile{border:1px solid var(--line)}h2{break-after:avoid}
 .wide,.curves>*{break-inside:avoid}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}

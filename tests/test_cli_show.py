@@ -24,11 +24,12 @@ def show(*arguments: str | Path) -> Result:
 
 def make_model(path: Path, **facts: object) -> Path:
     """An identity network that says of itself what an exported one says."""
-    planes = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 4, 8, 8]) for n in ("input", "output")]
-    graph = helper.make_graph(
-        [helper.make_node("Identity", ["input"], ["output"])], "g", planes[:1], planes[1:]
-    )
-    model = helper.make_model(graph)
+    planes = ["batch", 4, "height", "width"]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, planes) for name in ("input", "output"))
+    noise = helper.make_tensor_value_info("noise", TensorProto.FLOAT, ["batch", 2])
+    inputs = [x] if facts.get("conditioning") == "none" else [x, noise]
+    identity = helper.make_node("Identity", ["input"], ["output"])
+    model = helper.make_model(helper.make_graph([identity], "identity", inputs, [y]))
     spec = ModelSpec(
         **{
             "name": "night",
@@ -165,7 +166,7 @@ def test_what_is_neither_gets_one_line(tmp_path: Path, wrong: str) -> None:
         model = onnx.load(make_model(path))
         del model.metadata_props[:]
         onnx.save(model, path)
-        message = "has no skdn metadata"
+        message = "no 'skdn' metadata"
     else:
         make_model(path, schema=99)
         message = "schema 99, expected 1"

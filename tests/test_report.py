@@ -113,6 +113,23 @@ def test_drawn_boxes_do_not_overlap_and_stay_inside(blocks: int) -> None:
             assert x >= other_x + other_w or other_x >= x + w or y >= other_y + other_h or other_y >= y + h
 
 
+@pytest.mark.parametrize("widths", [(16, 32), (32, 64, 96, 128)])
+def test_nothing_drawn_is_cut_off(widths: tuple[int, ...]) -> None:
+    """Letters are taken to be 6 units wide; every text and rectangle lies within the drawing."""
+    root = ET.fromstring(draw_architecture(make_genotype(widths)))
+    _, _, width, height = map(float, root.get("viewBox", "").split())
+    for moved in root.findall(f"{SVG}g"):
+        dx, dy = map(float, moved.get("transform", "")[len("translate(") : -1].split())
+        for element in (*moved.iter(f"{SVG}text"), *moved.iter(f"{SVG}rect")):
+            extent = float(element.get("width") or 6 * len(element.text or ""))
+            shift = {"mid": 0.5, "end": 1.0}
+            anchor = next((shift[c] for c in (element.get("class") or "").split() if c in shift), 0.0)
+            left = dx + float(element.get("x", 0)) - anchor * extent
+            assert left >= 0
+            assert left + extent <= width
+            assert 0 <= dy + float(element.get("y", 0)) <= height
+
+
 def test_scattered_filters_are_drawn_where_they_are() -> None:
     genotype = make_genotype()
     entry = genotype["superkernels"][0]
