@@ -1,0 +1,195 @@
+"""Denoising files: each kept apart from the failures of the others, and told what was done to it."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnx_models as models
+import pytest
+
+from sk_deploy.batch import Options, Result, denoise_files, noise_left
+from sk_deploy.decoding import decode_ahead
+from sk_deploy.denoiser import Denoiser
+from sk_deploy.dng import write_dng
+from sk_deploy.errors import RawError
+from sk_deploy.inputs import find_jobs
+from sk_deploy.noise import NoiseProfile
+from sk_deploy.raw import read_raw
+
+SHOT, READ = 1e-3, 4e-6
+
+
+def write_shot(path: Path, seed: int = 0, noise: NoiseProfile | None = None) -> Path:
+    """A small noisy raw: .npy as it is, .dng by way of one."""
+    rng = np.random.default_rng(seed)
+    clean = np.linspace(0.05, 0.8, 96)[:, None] * np.ones((96, 128))
+    noisy = clean + rng.normal(size=clean.shape) * np.sqrt(SHOT * clean + READ)
+    counts = np.clip(np.round(noisy * 65535), 0, 65535).astype(np.uint16)
+    np.save(path.with_suffix(".npy"), counts)
+    if path.suffix == ".dng":
+        raw = read_raw(path.with_suffix(".npy"), "GRBG")
+        write_dng(raw, raw.mosaic, path, noise=noise, software="test")
+        path.with_suffix(".npy").unlink()
+    return path
+
+
+@pytest.fixture
+def identity(tmp_path: Path) -> Denoiser:
+    return Denoiser.from_file(models.identity(tmp_path / "model.onnx", name="same", multiple=4), "cpu")
+
+
+def run(denoiser: Denoiser, folder: Path, **options: object) -> list[Result]:
+    return list(denoise_files(denoiser, find_jobs([folder]), Options(**options)))  # type: ignore[arg-type]
+
+
+def test_one_bad_file_stops_nothing(identity: Denoiser, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index, name in enumerate(["a.dng", "c.dng", "d.dng"]):
+        write_shot(folder / name, index)
+    (folder / "b.dng").write_bytes((folder / "a.dng").read_bytes()[:3000])
+    (folder / "e.nef").write_text("not a raw")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    results = {result.source.name: result for result in run(identity, folder)}
+    assert {name: result.status for name, result in results.items()} == {
+        "a.dng": "done",
+        "b.dng": "failed",
+        "c.dng": "done",
+        "d.dng": "done",
+        "e.nef": "failed",
+    }
+    for name in ("b.dng", "e.nef"):
+        assert results[name].message.startswith(name)
+        assert "\n" not in results[name].message
+    assert {path: path.read_bytes() for path in before} == before
+    assert {path.name for path in folder.iterdir()} - {path.name for path in before} == {
+        "a_denoised.dng",
+        "c_denoised.dng",
+        "d_denoised.dng",
+    }
+    for name in ("a", "c", "d"):
+        original, denoised = read_raw(folder / f"{name}.dng"), read_raw(folder / f"{name}_denoised.dng")
+        np.testing.assert_array_equal(denoised.stored, original.stored)
+
+
+def test_a_result_says_what_ran(identity: Denoiser, tmp_path: Path) -> None:
+    write_shot(tmp_path / "a.dng")
+    (result,) = run(identity, tmp_path)
+    assert (result.model, result.provider, result.megapixels) == ("same", "cpu", 96 * 128 / 1e6)
+    assert result.target == tmp_path / "a_denoised.dng"
+    assert min(result.decode_s, result.denoise_s, result.write_s, result.mp_per_s) > 0
+    assert result.facts()["target"] == str(result.target)
+
+
+def test_an_interrupted_batch_goes_on(identity: Denoiser, tmp_path: Path) -> None:
+    write_shot(tmp_path / "a.dng", 1)
+    run(identity, tmp_path)
+    (tmp_path / "a_denoised.dng").write_text("kept")
+    write_shot(tmp_path / "b.dng", 2)
+    statuses = [(result.source.name, result.status) for result in run(identity, tmp_path)]
+    assert statuses == [("a.dng", "skipped"), ("b.dng", "done")]
+    assert (tmp_path / "a_denoised.dng").read_text() == "kept"
+    assert [result.status for result in run(identity, tmp_path, force=True)] == ["done", "done"]
+    assert read_raw(tmp_path / "a_denoised.dng").mosaic.shape == (96, 128)
+
+
+def test_noise_comes_from_the_best_source(tmp_path: Path) -> None:
+    denoiser = Denoiser.from_file(models.noise_adder(tmp_path / "model.onnx"), "cpu")
+    (tmp_path / "in").mkdir()
+    write_shot(tmp_path / "in/plain.dng")
+    write_shot(tmp_path / "in/profiled.dng", noise=NoiseProfile(2e-3, 5e-6))
+    profiled, plain = sorted(run(denoiser, tmp_path / "in"), key=lambda result: result.noise_source)[::-1]
+    assert (plain.noise_source, profiled.noise_source) == ("estimate", "file")
+    assert plain.noise is not None
+    assert plain.noise.shot == pytest.approx(SHOT, rel=0.15)
+    assert profiled.noise == NoiseProfile(2e-3, 5e-6)
+    given = NoiseProfile(0.01, 0.02)
+    results = run(denoiser, tmp_path / "in", noise=given, force=True)
+    assert [(result.noise, result.noise_source) for result in results] == [(given, "given")] * 2
+    added = read_raw(results[0].target).mosaic - read_raw(results[0].source).mosaic
+    assert np.median(added) == pytest.approx(0.03, abs=1e-3)
+
+
+def test_the_output_states_the_noise_that_is_left(tmp_path: Path) -> None:
+    path = models.plane_gains(tmp_path / "model.onnx", (0.5, 0.5, 0.5, 0.5))
+    write_shot(tmp_path / "a.dng", noise=NoiseProfile(SHOT, READ))
+    (result,) = run(Denoiser.from_file(path, "cpu"), tmp_path)
+    assert result.noise_left is not None
+    assert result.noise_left.shot == pytest.approx(SHOT / 2, rel=0.2)
+    stated = read_raw(result.target).noise
+    assert stated is not None
+    assert stated.shot == pytest.approx(result.noise_left.shot, rel=1e-4)
+
+
+def test_noise_left_is_never_more_than_before() -> None:
+    mosaic = np.random.default_rng(0).normal(0.5, 0.1, (64, 64)).astype(np.float32)
+    before = NoiseProfile(1e-6, 2e-6)
+    left = noise_left(mosaic, "RGGB", before)
+    assert left.shot <= before.shot
+    assert left.read <= before.read
+    flat = np.full((64, 64), 0.5, np.float32)
+    assert noise_left(flat, "RGGB", NoiseProfile(1e-3, 0)).shot <= 1e-3
+    assert noise_left(mosaic[:8, :8], "RGGB", before) == before
+
+
+def test_strength(identity: Denoiser, tmp_path: Path) -> None:
+    path = models.plane_gains(tmp_path / "model.onnx", (0, 0, 0, 0))
+    write_shot(tmp_path / "a.dng")
+    (result,) = run(Denoiser.from_file(path, "cpu"), tmp_path, strength=0.5)
+    before, after = read_raw(result.source).mosaic, read_raw(result.target).mosaic
+    np.testing.assert_allclose(after, before / 2, atol=1 / 65535)
+
+
+def test_a_full_disk(identity: Denoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_shot(tmp_path / "a.dng")
+    files = sorted(tmp_path.iterdir())
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    (result,) = run(identity, tmp_path)
+    assert result.status == "failed"
+    assert "a_denoised.dng: cannot be written (No space left on device)" in result.message
+    assert sorted(tmp_path.iterdir()) == files
+
+
+def test_progress(identity: Denoiser, tmp_path: Path) -> None:
+    write_shot(tmp_path / "a.dng")
+    told: list[tuple[str, float]] = []
+    jobs = find_jobs([tmp_path])
+    list(denoise_files(identity, jobs, Options(), lambda job, share: told.append((job.source.name, share))))
+    assert told == [("a.dng", 1.0)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a named pipe")
+def test_a_crash_of_the_decoder_costs_one_file(tmp_path: Path) -> None:
+    """The worker opens a named pipe, and is killed while it reads."""
+    good, pipe = write_shot(tmp_path / "a.dng"), tmp_path / "b.dng"
+    os.mkfifo(pipe)
+
+    def kill() -> None:
+        with pipe.open("wb"):  # returns once the worker has opened it
+            for child in multiprocessing.active_children():
+                os.kill(child.pid or 0, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    first, crashed, last = decode_ahead([good, pipe, good])
+    killer.join()
+    assert isinstance(crashed.raw, RawError)
+    assert str(crashed.raw) == "b.dng: the decoder crashed on it: damaged, or too large"
+    for decoded in (first, last):
+        assert not isinstance(decoded.raw, RawError)
+        assert decoded.raw.mosaic.shape == (96, 128)
+
+
+def test_decoding_nothing() -> None:
+    assert list(decode_ahead([])) == []

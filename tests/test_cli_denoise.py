@@ -1,0 +1,188 @@
+"""`skdn denoise` as a stranger runs it: results on stdout, one line an error on stderr, and the exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_models as models
+import pytest
+
+from sk_deploy.dng import write_dng
+from sk_deploy.raw import read_raw
+
+SHARED = Path(__file__).parents[1].parent / "shared"
+MAIN = "from skdn_cli.main import main; main()"
+
+
+def skdn(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run it in its own process, as its entry point does."""
+    return subprocess.run(
+        [sys.executable, "-c", MAIN, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def refused(done: subprocess.CompletedProcess[str], reason: str) -> None:
+    assert done.returncode == 1, done
+    assert reason in done.stderr
+    assert done.stderr.startswith("skdn: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return models.identity(tmp_path / "model.onnx", name="same")
+
+
+@pytest.fixture
+def mosaic(tmp_path: Path) -> Path:
+    """A plain mosaic of noise."""
+    counts = np.random.default_rng(0).integers(900, 1100, (64, 48), np.uint16)
+    np.save(tmp_path / "mosaic.npy", counts)
+    return tmp_path / "mosaic.npy"
+
+
+@pytest.fixture
+def shot(mosaic: Path, tmp_path: Path) -> Path:
+    raw = read_raw(mosaic, "BGGR")
+    write_dng(raw, raw.mosaic, tmp_path / "shot.dng", noise=None, software="test")
+    return tmp_path / "shot.dng"
+
+
+def test_one_file(model: Path, shot: Path) -> None:
+    done = skdn("denoise", shot, "--model", model, "--ensemble")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{shot.with_name('shot_denoised.dng')}: 0.0 MP in ")
+    assert "same on cpu" in done.stdout
+    assert "estimated" in done.stdout
+    denoised = read_raw(shot.with_name("shot_denoised.dng"))
+    np.testing.assert_array_equal(denoised.stored, read_raw(shot).stored)
+    again = skdn("denoise", shot, "--model", model)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "exists: --force overwrites it" in again.stdout
+
+
+def test_many_files_as_json(model: Path, shot: Path, mosaic: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.dng"
+    bad.write_bytes(shot.read_bytes()[:2000])
+    out = tmp_path / "deep/out"
+    given = ("--noise", "1e-4,1e-6", "--pattern", "BGGR", "--json", "--out", out)
+    done = skdn("denoise", shot, bad, mosaic, "--model", model, *given)
+    refused(done, "bad.dng")
+    results = {Path(line["source"]).name: line for line in map(json.loads, done.stdout.splitlines())}
+    assert {name: line["status"] for name, line in results.items()} == {
+        "shot.dng": "done",
+        "bad.dng": "failed",
+        "mosaic.npy": "done",
+    }
+    assert results["shot.dng"]["noise"] == {"shot": 1e-4, "read": 1e-6}
+    assert results["shot.dng"]["noise_source"] == "given"
+    assert results["shot.dng"]["target"] == str(out / "shot.dng")
+    assert {path.name for path in out.iterdir()} == {"shot.dng", "mosaic.dng"}
+
+
+def test_bad_inputs(model: Path, shot: Path, mosaic: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.nef"
+    text.write_text("no raw")
+    refused(skdn("denoise", tmp_path / "absent.dng", "--model", model), "absent.dng: no such file")
+    refused(skdn("denoise", text, "--model", model), "text.nef: ")
+    refused(skdn("denoise", mosaic, "--model", model), "mosaic.npy: ")
+    refused(skdn("denoise", shot, "--model", model, "--out", shot.parent), "is an original")
+    refused(skdn("denoise", shot, "--model", model, "--out", model / "out"), "a file, expected a folder")
+    assert not list(tmp_path.glob("*_denoised*"))
+
+
+def test_bad_models(model: Path, shot: Path, tmp_path: Path) -> None:
+    refused(skdn("denoise", shot, "--model", "absent"), "model absent: no such file")
+    refused(skdn("denoise", shot, "--model", shot), "not an ONNX file")
+    models.identity(tmp_path / "future.onnx", schema=7)
+    refused(skdn("denoise", shot, "--model", tmp_path / "future.onnx"), "schema 7, expected 1")
+    plain = onnx.load(model)
+    del plain.metadata_props[:]
+    onnx.save(plain, tmp_path / "plain.onnx")
+    refused(skdn("denoise", shot, "--model", tmp_path / "plain.onnx"), "no 'skdn' metadata")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("--noise", "3"), ("--noise", "2,2"), ("--strength", "2"), ("--provider", "npu"), ("--tile", "0")],
+)
+def test_usage(shot: Path, option: tuple[str, str]) -> None:
+    done = skdn("denoise", shot, *option)
+    assert done.returncode == 2
+    assert option[0] in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="everything is writable to root")
+def test_unwritable_folder(model: Path, shot: Path) -> None:
+    shot.parent.chmod(0o500)
+    try:
+        refused(skdn("denoise", shot, "--model", model), "no permission to write there")
+    finally:
+        shot.parent.chmod(0o700)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit")
+def test_a_disk_that_takes_no_more(model: Path, shot: Path) -> None:
+    import resource
+
+    size = shot.stat().st_size
+    before = sorted(shot.parent.iterdir())
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))  # noqa: E731
+    refused(skdn("denoise", shot, "--model", model, preexec_fn=limit), "shot_denoised.dng: cannot be written")
+    assert sorted(shot.parent.iterdir()) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT to a process group")
+def test_interrupted(shot: Path, tmp_path: Path) -> None:
+    """Ctrl-C reaches the decoder too, as in a terminal; neither leaves a partial output or a traceback."""
+    slow = models.convolutions(tmp_path / "slow.onnx", layers=40, k=5)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    counts = np.random.default_rng(0).integers(900, 1100, (1400, 1400), np.uint16)
+    for name in ("a", "b"):
+        np.save(folder / f"{name}.npy", counts)
+    command = [
+        "denoise",
+        folder / "a.npy",
+        folder / "b.npy",
+        "--pattern",
+        "RGGB",
+        "--model",
+        slow,
+        "--ensemble",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    time.sleep(2)
+    os.killpg(process.pid, signal.SIGINT)
+    output = process.communicate(timeout=60)
+    assert (process.returncode, *output) == (130, "", "\nskdn: interrupted\n")
+    assert sorted(path.name for path in folder.iterdir()) == ["a.npy", "b.npy"]
+
+
+def test_a_real_photograph_comes_back_bit_identical(model: Path, tmp_path: Path) -> None:
+    source = SHARED / "data/raw/nikon_d5000_gbrg_12bit_ljpeg_iso200.dng"
+    if not source.exists():
+        pytest.skip(f"{source.name} is not beside this checkout")
+    done = skdn("denoise", source, "--model", model, "--out", tmp_path / "out", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    denoised = read_raw(tmp_path / "out" / source.name)
+    np.testing.assert_array_equal(denoised.stored, read_raw(source).stored)
