@@ -18,6 +18,7 @@ from .libraw import NotARaw, read_camera
 from .plain import PlainMosaic, read_plain
 from .raw_dng import read_dng
 from .raw_image import Colour, Levels, RawImage, Shot
+from .tags import Tag
 from .tiff import Tiff, is_tiff
 
 __all__ = ["Colour", "RawImage", "Shot", "read_raw"]
@@ -68,6 +69,8 @@ def _read_with_phase(path: Path, data: bytes) -> RawImage | None:
                 raise
     if tiff is not None and is_dng(tiff):
         return read_dng(path, tiff)
+    if tiff is not None and not tiff.text(tiff.chain[0], Tag.MAKE):
+        return None  # LibRaw would call any grey TIFF an RGGB raw
     try:
         return read_camera(path, tiff)
     except NotARaw:
