@@ -1,7 +1,7 @@
 """Small developed pictures of a mosaic, for the previews inside a DNG.
 
 A quick rendering, not a raw converter: half-size planes, white balance, camera matrix, sRGB. Where the file
-has a preview already, the new one takes over its tones, so that the picture changes in its noise only.
+has a preview already, the new one keeps its tones, so that the picture changes in its noise only.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .bayer import PHASES
 from .raw_image import RawImage
 
+Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
 LONGEST_SIDE_PX = 1024
@@ -28,18 +29,18 @@ def fitting_size(raw: RawImage) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def render(raw: RawImage, mosaic: NDArray[np.float32], height: int, width: int, old: Pixels | None) -> Pixels:
-    """Develop `mosaic` [H,W] to sRGB [height,width,3], in sensor orientation, with the tones of `old`."""
-    camera = _resize(_half_size(raw, mosaic), height, width)
-    gains = 1 / raw.colour.neutral
-    balanced = np.clip(camera * (gains / gains.min()).astype(np.float32), 0, 1)
-    if raw.colour.camera_to_srgb is not None:
-        balanced = balanced @ raw.colour.camera_to_srgb.T.astype(np.float32)
-    bright = float(np.quantile(balanced.max(axis=2), 0.99))
-    linear = np.maximum(balanced / max(bright, 1e-6), 0)
-    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    srgb = np.minimum(srgb, 1) if old is None else _with_tones_of(srgb, old)
-    pixels: Pixels = np.rint(srgb * 255).astype(np.uint8)
+def render(raw: RawImage, mosaic: Floats, height: int, width: int, old: Pixels | None) -> Pixels:
+    """Develop `mosaic` [H,W] to sRGB [height,width,3], in sensor orientation.
+
+    Exposure and tones are chosen for raw.mosaic: where the file has a preview `old`, those that make the
+    original look like it.
+    """
+    before, after = (_develop(raw, pixels, height, width) for pixels in (raw.mosaic, mosaic))
+    bright = max(float(np.quantile(before.max(axis=2), 0.99)), 1e-6)
+    before, after = _srgb(before / bright), _srgb(after / bright)
+    if old is not None:
+        after = _with_tones(after, before, old)
+    pixels: Pixels = np.rint(np.clip(after, 0, 1) * 255).astype(np.uint8)
     return pixels
 
 
@@ -48,7 +49,24 @@ def encode_jpeg(pixels: Pixels, subsampling: str) -> bytes:
     return bytes(imagecodecs.jpeg8_encode(pixels, level=92, subsampling=subsampling))
 
 
-def _half_size(raw: RawImage, mosaic: NDArray[np.float32]) -> NDArray[np.float32]:
+def _develop(raw: RawImage, mosaic: Floats, height: int, width: int) -> Floats:
+    """White-balanced linear sRGB [height,width,3]."""
+    camera = _resize(_half_size(raw, mosaic), height, width)
+    gains = (1 / raw.colour.neutral).astype(np.float32)
+    balanced = np.clip(camera * (gains / gains.min()), 0, 1)  # where one channel is white, all are
+    if raw.colour.camera_to_srgb is None:
+        return balanced
+    developed: Floats = balanced @ raw.colour.camera_to_srgb.T.astype(np.float32)
+    return developed
+
+
+def _srgb(linear: Floats) -> Floats:
+    """The sRGB curve, continued above 1."""
+    linear = np.maximum(linear, 0)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def _half_size(raw: RawImage, mosaic: Floats) -> Floats:
     """The default crop as camera RGB, one pixel for each 2×2 cell."""
     row, column = PHASES[raw.phase]
     top, left, height, width = raw.crop
@@ -59,7 +77,7 @@ def _half_size(raw: RawImage, mosaic: NDArray[np.float32]) -> NDArray[np.float32
     return np.stack([red, green, blue], axis=2)
 
 
-def _resize(picture: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+def _resize(picture: Floats, height: int, width: int) -> Floats:
     """Scale to [height,width,3] without distortion; what does not fit is cut off evenly."""
     found_height, found_width = picture.shape[:2]
     keep_width = min(found_width, max(1, round(found_height * width / height)))
@@ -73,11 +91,11 @@ def _resize(picture: NDArray[np.float32], height: int, width: int) -> NDArray[np
     return np.asarray(scaled, np.float32).reshape(height, width, 3)
 
 
-def _with_tones_of(srgb: NDArray[np.float32], old: Pixels) -> NDArray[np.float32]:
-    """Give each channel the distribution of `old`'s."""
-    matched = np.empty_like(srgb)
+def _with_tones(picture: Floats, before: Floats, old: Pixels) -> Floats:
+    """`picture` through the three curves that give `before` the distribution of `old`'s channels."""
+    toned = np.empty_like(picture)
     for channel in range(3):
-        found = np.quantile(srgb[..., channel], _QUANTILES)
+        found = np.quantile(before[..., channel], _QUANTILES)
         wanted = np.quantile(old[..., channel], _QUANTILES) / 255
-        matched[..., channel] = np.interp(srgb[..., channel], found, wanted)
-    return matched
+        toned[..., channel] = np.interp(picture[..., channel], found, wanted)
+    return toned

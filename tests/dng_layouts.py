@@ -78,7 +78,7 @@ def write_layout(path: Path, counts: NDArray[np.uint16], layout: DngLayout) -> N
     with tifffile.TiffWriter(path, byteorder=layout.byteorder, bigtiff=layout.bigtiff) as writer:
         if layout.sub_ifd:
             writer.write(
-                _preview(counts.shape),
+                _preview(counts),
                 photometric="rgb",
                 subfiletype=1,
                 subifds=1,
@@ -94,9 +94,12 @@ def write_layout(path: Path, counts: NDArray[np.uint16], layout: DngLayout) -> N
     return counts if layout.table is None else np.array(layout.table, np.uint16)[counts]
 
 
-def _preview(shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """A flat grey picture, quarter size."""
-    return np.full((max(16, shape[0] // 4), max(16, shape[1] // 4), 3), 128, np.uint8)
+def _preview(counts: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """The counts as a dim, warm picture of quarter size."""
+    height, width = counts.shape[0] // 4, counts.shape[1] // 4
+    grey = counts[: 4 * height, : 4 * width].reshape(height, 4, width, 4).mean(axis=(1, 3)) / counts.max()
+    picture: NDArray[np.uint8] = np.rint(grey[..., None] * np.array([200, 160, 120])).astype(np.uint8)
+    return picture
 
 
 def _jpeg_preview(layout: DngLayout) -> dict[str, Any]:

@@ -53,8 +53,8 @@ def test_counts_of_every_layout(tmp_path: Path, layout: DngLayout) -> None:
     expected = write_layout(tmp_path / "in.dng", counts, layout)
     raw = read_raw(tmp_path / "in.dng")
     np.testing.assert_array_equal(raw.stored, expected)
-    black = float(layout.black[0])
-    np.testing.assert_allclose(raw.mosaic, (expected - black) / (layout.white - black), atol=1e-6)
+    black, white = float(layout.black[0]), float(layout.white or 0)
+    np.testing.assert_allclose(raw.mosaic, (expected - black) / (white - black), atol=1e-6)
     assert raw.mosaic.min() < 0  # not clipped
     assert (raw.camera, raw.orientation, raw.is_dng) == ("Synthetic One", 1, True)
 
