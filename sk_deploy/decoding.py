@@ -67,7 +67,8 @@ class _Worker:
             return Decoded(RawError(f"{path.name}: the decoder crashed on it: damaged, or too large"), 0.0)
 
     def stop(self) -> None:
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        # Waiting for the file at hand: a pool that is left to itself complains when Python exits under it.
+        self.pool.shutdown(cancel_futures=True)
 
 
 def _new_pool() -> ProcessPoolExecutor:

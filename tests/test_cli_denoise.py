@@ -1,4 +1,4 @@
-"""`skdn denoise` as a stranger runs it: results on stdout, one line an error on stderr, and the exit status."""
+"""`skdn denoise` as a stranger runs it: results on stdout, errors on stderr in one line, exit status."""
 
 from __future__ import annotations
 
@@ -154,16 +154,8 @@ def test_interrupted(shot: Path, tmp_path: Path) -> None:
     counts = np.random.default_rng(0).integers(900, 1100, (1400, 1400), np.uint16)
     for name in ("a", "b"):
         np.save(folder / f"{name}.npy", counts)
-    command = [
-        "denoise",
-        folder / "a.npy",
-        folder / "b.npy",
-        "--pattern",
-        "RGGB",
-        "--model",
-        slow,
-        "--ensemble",
-    ]
+    files = [folder / name for name in ("absent.npy", "a.npy", "b.npy")]
+    command = ["denoise", *files, "--pattern", "RGGB", "--model", slow, "--ensemble"]
     process = subprocess.Popen(
         [sys.executable, "-c", MAIN, *map(str, command)],
         stdout=subprocess.PIPE,
@@ -171,7 +163,9 @@ def test_interrupted(shot: Path, tmp_path: Path) -> None:
         text=True,
         start_new_session=True,
     )
-    time.sleep(2)
+    assert process.stderr is not None
+    assert process.stderr.readline().endswith("absent.npy: no such file\n")
+    time.sleep(0.5)  # into the first of sixteen slow passes
     os.killpg(process.pid, signal.SIGINT)
     output = process.communicate(timeout=60)
     assert (process.returncode, *output) == (130, "", "\nskdn: interrupted\n")

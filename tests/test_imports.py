@@ -55,6 +55,18 @@ def test_public_names() -> None:
         sk_deploy.nonsense  # noqa: B018
 
 
+def test_onnxruntime_reports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its telemetry begins with a device identity under the home folder."""
+    model = models.identity(tmp_path / "m.onnx")
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    loaded_by(f"from sk_deploy import Denoiser; Denoiser.from_file({str(model)!r})")
+    assert list(home.rglob("*")) == []
+
+
 def run_command(*arguments: str | Path) -> set[str]:
     words = [str(argument) for argument in arguments]
     return loaded_by(f"from skdn_cli.main import skdn\nassert not skdn({words!r}, standalone_mode=False)")
