@@ -36,6 +36,8 @@ def write_dng(
         raise RawError(
             f"{raw.path.name}: a result of {mosaic.shape} pixels for a mosaic of {raw.mosaic.shape}"
         )
+    if not np.all(np.isfinite(mosaic)):
+        raise RawError(f"{raw.path.name}: the result has values that are no numbers: not written")
     _refuse_original(raw.path, target)
     treatment = Treatment(noise, strength, software)
     chunks = patch(_reread(raw.path), raw, mosaic, treatment) if raw.is_dng else build(raw, mosaic, treatment)

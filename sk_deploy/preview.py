@@ -53,7 +53,7 @@ def _develop(raw: RawImage, mosaic: Floats, height: int, width: int) -> Floats:
     """White-balanced linear sRGB [height,width,3]."""
     camera = _resize(_half_size(raw, mosaic), height, width)
     gains = (1 / raw.colour.neutral).astype(np.float32)
-    balanced = np.clip(camera * (gains / gains.min()), 0, 1)  # where one channel is white, all are
+    balanced: Floats = np.clip(camera * (gains / gains.min()), 0, 1)  # where one channel is white, all are
     if raw.colour.camera_to_srgb is None:
         return balanced
     developed: Floats = balanced @ raw.colour.camera_to_srgb.T.astype(np.float32)
@@ -63,7 +63,8 @@ def _develop(raw: RawImage, mosaic: Floats, height: int, width: int) -> Floats:
 def _srgb(linear: Floats) -> Floats:
     """The sRGB curve, continued above 1."""
     linear = np.maximum(linear, 0)
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    curved: Floats = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return curved
 
 
 def _half_size(raw: RawImage, mosaic: Floats) -> Floats:

@@ -72,14 +72,22 @@ def replace_preview(
     if Tag.PREVIEW_COLOR_SPACE in preview.entries:
         edits[Tag.PREVIEW_COLOR_SPACE] = layout.entry(Kind.LONG, _SRGB)
     if tiff.integers(preview, Tag.COMPRESSION, (_UNCOMPRESSED,))[0] == _UNCOMPRESSED:
-        return edits | _strip(layout, appendix, pixels, pixels.tobytes())
+        return edits | _strip(layout, appendix, pixels, pixels.tobytes()) | _kind(layout, preview)
     full_colour = tiff.integers(preview, Tag.YCBCR_SUBSAMPLING, (2, 2)) == (1, 1)
     coded = encode_jpeg(pixels, "444" if full_colour else "420")
     if Tag.JPEG_OFFSET in preview.entries:
         edits[Tag.JPEG_OFFSET] = layout.offsets([appendix.append(coded)])
         edits[Tag.JPEG_LENGTH] = layout.offsets([len(coded)])
         return edits
-    return edits | _strip(layout, appendix, pixels, coded) | _jpeg_entries(layout, 1 if full_colour else 2)
+    edits |= _strip(layout, appendix, pixels, coded) | _jpeg_entries(layout, 1 if full_colour else 2)
+    return edits | _kind(layout, preview)
+
+
+def _kind(layout: Layout, preview: Directory) -> dict[int, Entry | None]:
+    """The preview's own NewSubfileType, where it has one."""
+    return {
+        Tag.NEW_SUBFILE_TYPE: preview.entries.get(Tag.NEW_SUBFILE_TYPE) or layout.entry(Kind.LONG, _REDUCED)
+    }
 
 
 def preview_entries(appendix: Appendix, raw: RawImage, mosaic: NDArray[np.float32]) -> dict[int, Entry]:

@@ -31,6 +31,7 @@ def read_dng(path: Path, tiff: Tiff) -> RawImage:
     check_levels(path.name, levels)
     top, left, bottom, right = facts.area
     shot = read_shot(tiff)
+    orientation = tiff.integers(tiff.chain[0], Tag.ORIENTATION, (1,))[0]
     return RawImage(
         path=path,
         mosaic=normalise(stored[top:bottom, left:right], levels),
@@ -40,7 +41,7 @@ def read_dng(path: Path, tiff: Tiff) -> RawImage:
         noise=facts.noise,
         camera=camera_name(shot),
         iso=shot.iso,
-        orientation=tiff.integers(tiff.chain[0], Tag.ORIENTATION, (1,))[0],
+        orientation=orientation if 1 <= orientation <= 8 else 1,
         stored=stored,
         area=facts.area,
         crop=facts.crop,

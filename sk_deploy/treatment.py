@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from .errors import ConfigError
 from .noise import NoiseProfile
 
 
@@ -18,6 +19,10 @@ class Treatment:
     """0 for none to 1 for all of it."""
     software: str
     """Name and version of the program."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ConfigError(f"strength {self.strength:g}: expected 0 (nothing) to 1 (everything)")
 
     @property
     def reduction(self) -> Fraction:

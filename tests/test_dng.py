@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from sk_deploy.bayer import PHASES
 from sk_deploy.cfa import find_cfa
 from sk_deploy.dng import write_dng
-from sk_deploy.errors import RawError
+from sk_deploy.errors import ConfigError, RawError
 from sk_deploy.noise import NoiseProfile
 from sk_deploy.raw import RawImage, read_raw
 from sk_deploy.tags import Tag
@@ -48,8 +48,8 @@ def parse(path: Path) -> Tiff:
 
 @st.composite
 def layouts(draw: st.DrawFn) -> tuple[DngLayout, int, int]:
-    """A layout, and the height and width of its sensor."""
-    height, width = draw(st.integers(24, 70)), draw(st.sampled_from([24, 41, 64, 143, 256, 270, 512]))
+    """A layout, and the height and width of its sensor; LibRaw wants 22 visible pixels each way."""
+    height, width = draw(st.integers(32, 70)), draw(st.sampled_from([32, 41, 64, 143, 256, 270, 512]))
     lossless = draw(st.booleans())
     tile = draw(st.sampled_from([None, (16, 16), (32, 48), (64, 256)]))
     area, extent = None, (height, width)
@@ -323,11 +323,15 @@ def test_failures_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.Monke
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.dng", "in.dng", "old.dng"]
 
 
-def test_original_that_changed_or_vanished_is_named(tmp_path: Path) -> None:
+def test_wrong_results_and_originals_that_changed_are_named(tmp_path: Path) -> None:
     write_layout(tmp_path / "in.dng", noise_like_counts(1, 40, 40), DngLayout())
     raw = read_raw(tmp_path / "in.dng")
     with pytest.raises(RawError, match="a result of"):
         write_dng(raw, raw.mosaic[1:], tmp_path / "out.dng", noise=None, software=SOFTWARE)
+    with pytest.raises(RawError, match="no numbers"):
+        write_dng(raw, raw.mosaic * np.float32("nan"), tmp_path / "out.dng", noise=None, software=SOFTWARE)
+    with pytest.raises(ConfigError, match="strength 2"):
+        write_dng(raw, raw.mosaic, tmp_path / "out.dng", noise=None, strength=2, software=SOFTWARE)
     write_layout(tmp_path / "in.dng", noise_like_counts(1, 48, 40), DngLayout())
     refused(raw, tmp_path / "out.dng", "changed since it was read")
     (tmp_path / "in.dng").unlink()
