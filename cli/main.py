@@ -59,6 +59,11 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if "--debug" in sys.argv or (error.name or "").startswith(("sk_", "skdn_")):
+            raise
+        print(f"skdn: this needs {error.name}: pip install 'skdn[search]'", file=sys.stderr)
+        sys.exit(1)
     except (SkdnError, OSError) as error:
         if "--debug" in sys.argv:
             raise

@@ -24,9 +24,13 @@ from .config import RunConfig
 from .data import Batches
 from .dead_leaves import dead_leaves
 from .distil import choices_of, distil, load_network, load_supernet
+from .evaluate import denoise_mosaic, self_ensemble
 from .finetune import finetune
-from .mosaics import MosaicConfig, pack
+from .mosaics import MosaicConfig, pack, sample_mosaics
 from .nets import superconvs
+from .noise_synthesis import add_noise
+from .pictures import Picture, develop_alike
+from .report import write_report
 from .run import load_config, load_genotype, write_json, write_whole
 from .training import Report
 
@@ -93,6 +97,7 @@ def export(
     (run / "export").mkdir(exist_ok=True)
     write_json(run / "export" / "parity.json", {**parity, "limits": _LIMITS})
     write_whole(target, lambda path: onnx.save(simplified, path))
+    write_report(run, _before_after(net, config))
     return spec
 
 
@@ -129,6 +134,24 @@ def distillation_parity(run: Path, config: RunConfig) -> dict[str, float]:
             difference = supernet(planes, noise) - distilled(planes, noise)
         parity[f"supernet_distilled_{name}"] = float(difference.abs().max())
     return parity
+
+
+@torch.no_grad()
+def _before_after(net: nn.Module, config: RunConfig) -> list[tuple[str, Picture]]:
+    """A scene that training never saw, for the report."""
+    scenes = dead_leaves(1, 256, seed=config.seed + 2).float()
+    camera = MosaicConfig(patch_px=256, unscaled_share=1.0)
+    generator = torch.Generator().manual_seed(0)
+    clean = sample_mosaics(scenes, 1, generator, camera)
+    levels = torch.tensor([[7e-3, 1.8e-4]])
+    noisy = add_noise(clean, levels, generator, config.noise)
+    mosaics = {
+        "noisy": noisy,
+        "denoised": denoise_mosaic(net, noisy, levels),
+        "with self-ensemble": self_ensemble(net, noisy, levels, 2 * config.net.multiple),
+        "clean": clean,
+    }
+    return develop_alike({label: m[0, 0].numpy() for label, m in mosaics.items()}, "clean")
 
 
 @torch.no_grad()

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sk_deploy.errors import ConfigError
+
 from .config import StructureConfig
 from .cost import CostModel
 from .nets import superconvs
@@ -27,10 +29,10 @@ class Structure:
     def __init__(self, net: nn.Module, config: StructureConfig) -> None:
         self.config = config
         self.superkernels = {name: conv.superkernel for name, conv in superconvs(net).items()}
-        self.choose()
         self.cost = CostModel(net)
         targets = {"macs_per_mp": config.target_macs_per_mp, "parameters": config.target_parameters}
         self.targets = {name: target for name, target in targets.items() if target is not None}
+        self._check_targets()
         self.multipliers = {name: torch.zeros(()) for name in self.targets}
         self.violations: dict[str, Tensor] = {}
         self.tau = config.tau_start
@@ -38,6 +40,21 @@ class Structure:
         self.optimiser = (
             torch.optim.Adam(logits, lr=config.learning_rate, betas=config.betas) if logits else None
         )
+
+    @torch.no_grad()
+    def _check_targets(self) -> None:
+        """ConfigError when not even the smallest network of the space meets a target. Leaves argmax in force."""
+        for superkernel in self.superkernels.values():
+            superkernel.choose(superkernel.smallest())
+        smallest = self.cost(chosen=True)
+        for name, target in self.targets.items():
+            least = float(getattr(smallest, name))
+            if least > target:
+                raise ConfigError(
+                    f"no network of this search space meets {name} {target:.4g}: the smallest has {least:.4g}; "
+                    "raise the target or choose a preset of smaller widths"
+                )
+        self.choose()
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The logits of all distributions."""
@@ -115,4 +132,5 @@ class Structure:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self.optimiser:
             self.optimiser.load_state_dict(state["optimiser"])
+        self._check_targets()
         self.multipliers = dict(state["multipliers"])

@@ -63,6 +63,10 @@ class Superkernel(nn.Module):
         weights[self.kernels.index(choice.kernel), list(choice.filters)] = 1.0
         self.weights = weights
 
+    def smallest(self) -> Choice:
+        """The choice of least cost."""
+        return Choice(self.kernels[0], tuple(range(self.filters[0])))
+
     def kernel_mask(self) -> Tensor:
         """The sample-weighted sum of slice masks of eq. 4, [F,1,K,K]."""
         return torch.einsum("kf,kij->fij", self.weights, self.slices).unsqueeze(1)
