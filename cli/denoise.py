@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sk_deploy.models import DEFAULT_MODEL
+
 if TYPE_CHECKING:
     from sk_deploy.batch import Result
     from sk_deploy.inputs import Job
@@ -39,9 +41,10 @@ def parse_noise(ctx: click.Context, parameter: click.Parameter, value: str) -> N
 )
 @click.option(
     "--model",
-    default=None,
+    default=DEFAULT_MODEL,
+    show_default=True,
     metavar="NAME|FILE",
-    help="A shipped model (skdn models) or an ONNX file.  [default: small]",
+    help="A shipped model (skdn models) or an ONNX file.",
 )
 @click.option(
     "--ensemble", is_flag=True, help="Average eight flips and turns: better, and eight times slower."
@@ -82,7 +85,7 @@ def command(
     ctx: click.Context,
     inputs: tuple[str, ...],
     out: Path | None,
-    model: str | None,
+    model: str,
     ensemble: bool,
     strength: float,
     provider: str,
@@ -100,18 +103,18 @@ def command(
     from sk_deploy.batch import Options, denoise_files
     from sk_deploy.denoiser import Denoiser
     from sk_deploy.inputs import find_jobs
-    from sk_deploy.models import DEFAULT_MODEL
 
     from .progress import progress_bar
 
-    denoiser = Denoiser.from_file(model or DEFAULT_MODEL, provider, tile)
+    denoiser = Denoiser.from_file(model, provider, tile)
     jobs = find_jobs(inputs, out)
     options = Options(noise=noise, pattern=pattern, ensemble=ensemble, strength=strength, force=force)
     counts = {"done": 0, "skipped": 0, "failed": 0}
+    position = {job.source: index for index, job in enumerate(jobs)}
     with progress_bar(len(jobs)) as advance:
 
         def progress(job: Job, share: float) -> None:
-            advance(job.source.name, sum(counts.values()) + share)
+            advance(job.source.name, position[job.source] + share)
 
         for result in denoise_files(denoiser, jobs, options, progress):
             counts[result.status] += 1

@@ -101,14 +101,23 @@ def _open(data: bytes, name: str, provider: str, threads: int) -> Any:
     options.log_severity_level = FATAL_ONLY
     options.intra_op_num_threads = threads
     try:
-        runtime = onnxruntime.InferenceSession(data, options, providers=asked, enable_fallback=0)
-    except Exception as error:  # ONNX Runtime's exceptions share no base class
-        if provider == "auto" and asked[0] != PROVIDERS["cpu"]:
-            return onnxruntime.InferenceSession(data, options, providers=[PROVIDERS["cpu"]])
-        raise ModelError(f"model {name}: ONNX Runtime cannot open it: {_one_line(error)}") from error
+        runtime = _create(data, name, options, asked)
+    except ModelError:
+        if provider != "auto" or asked == [PROVIDERS["cpu"]]:
+            raise
+        runtime = _create(data, name, options, [PROVIDERS["cpu"]])
     if provider != "auto" and runtime.get_providers()[0] != asked[0]:
         raise ProviderError(f"provider {provider} fell back to {_provider(runtime)}: {CUDA_HINT}")
     return runtime
+
+
+def _create(data: bytes, name: str, options: Any, providers: list[str]) -> Any:
+    import onnxruntime
+
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=providers, enable_fallback=0)
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        raise ModelError(f"model {name}: ONNX Runtime cannot open it: {_one_line(error)}") from error
 
 
 def _choose(provider: str, available: list[str]) -> list[str]:

@@ -147,3 +147,12 @@ def test_auto_that_falls_back_warns(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert [record.message for record in caplog.records] == [
         f"CUDA cannot be used on Test GPU; running on the CPU: {session_module.CUDA_HINT}"
     ]
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu(tmp_path: Path) -> None:
+    path = models.unet(tmp_path / "m.onnx")
+    x = np.random.default_rng(0).normal(0.3, 0.2, (1, 4, 64, 96)).astype(np.float32)
+    cuda, cpu = Session(path, "cuda"), Session(path, "cpu")
+    assert cuda.provider == "cuda"
+    np.testing.assert_allclose(cuda.run(x), cpu.run(x), atol=2e-3)  # TF32 keeps ten bits
