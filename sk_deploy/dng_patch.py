@@ -101,7 +101,9 @@ def _mosaic_edits(
         marks = [table[min(mark, len(table) - 1)] if table else mark for mark in demands.bad_pixel_counts]
         for mark in marks:
             keep_mark(sensor, raw.stored == mark, mark * gain)
-        changed = replace_bad_pixel_counts(opcodes, tiff.name, [mark * gain for mark in marks])
+        changed = replace_bad_pixel_counts(
+            opcodes, tiff.name, [min(mark * gain, 2**32 - 1) for mark in marks]
+        )
         edits[Tag.OPCODE_LIST_1] = layout.entry(Kind.UNDEFINED, changed)
     edits[Tag.NEW_SUBFILE_TYPE] = layout.entry(Kind.LONG, 0)
     edits[Tag.WHITE_LEVEL] = layout.entry(Kind.LONG, round(white_level(tiff, cfa) * gain))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .cfa import UNCOMPRESSED, bits_per_sample
+from .counts import HIGHEST_COUNT
 from .errors import RawError
 from .tags import Tag
 from .tiff import Directory, Tiff
@@ -52,7 +53,11 @@ def decode_counts(tiff: Tiff, cfa: Directory, height: int, width: int) -> NDArra
         counts[top : top + rows, left : left + tile_width] = pixels[:, : width - left]
     table = tiff.integers(cfa, Tag.LINEARIZATION_TABLE)
     if table:
-        counts = np.array(table, np.uint16)[np.minimum(counts, len(table) - 1)]
+        if max(table) > HIGHEST_COUNT:
+            raise RawError(
+                f"{tiff.name}: a linearisation table up to {max(table)}, expected 16 bits: damaged"
+            )
+        counts = np.array(table, np.uint16)[np.minimum(counts, min(len(table) - 1, HIGHEST_COUNT))]
     return counts
 
 

@@ -62,7 +62,12 @@ def replace_bad_pixel_counts(data: bytes, name: str, marks: Sequence[int]) -> by
 
 
 def keep_mark(sensor: NDArray[np.uint16], bad: NDArray[np.bool_], mark: int) -> None:
-    """Give `mark` to the sites of `sensor` that are `bad`, and move it away from all others, in place."""
+    """Give `mark` to the sites of `sensor` that are `bad`, and move it away from all others, in place.
+
+    A mark above 16 bits is at no site; it stays out of reach.
+    """
+    if mark > HIGHEST_COUNT:
+        return
     sensor[sensor == mark] = mark + 1 if mark < HIGHEST_COUNT else mark - 1
     sensor[bad] = mark
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -233,6 +234,19 @@ def test_bad_pixels_keep_their_mark(tmp_path: Path) -> None:
     np.testing.assert_array_equal(new.stored == 1001 * 64, counts == 1001)
 
 
+def test_mark_beyond_every_count_stays_beyond(tmp_path: Path) -> None:
+    layout = DngLayout(extra=((51008, 7, 28, fix_bad_pixels(65_535)),))
+    write_layout(tmp_path / "in.dng", noise_like_counts(1, 40, 40), layout)
+    raw = read_raw(tmp_path / "in.dng")
+    wanted = raw.mosaic * np.float32(0.99)
+    new = write(raw, wanted, tmp_path / "out.dng")
+    assert np.abs(new.mosaic - wanted).max() < 1e-4
+    tiff = parse(tmp_path / "out.dng")
+    entry = find_cfa(tiff).entries[Tag.OPCODE_LIST_1]
+    assert entry.value is not None
+    assert bytes(entry.value) == fix_bad_pixels(65_535 * 64)
+
+
 def test_opcodes_on_stored_values_forbid_a_gain(tmp_path: Path) -> None:
     table = struct.pack(">LLLLL", 1, 7, 0x01030000, 0, 4) + bytes(4)  # MapTable
     extra = ((51008, 7, len(table), table),)
@@ -261,6 +275,19 @@ def test_new_dng_of_a_plain_mosaic(tmp_path: Path) -> None:
     with rawpy.imread(str(tmp_path / "new.dng")) as libraw:
         np.testing.assert_array_equal(libraw.raw_image, new.stored)
         assert libraw.postprocess(half_size=True).shape == (31, 40, 3)
+
+
+def test_new_dng_keeps_masked_borders(tmp_path: Path) -> None:
+    layout = DngLayout(phase="BGGR", area=(1, 3, 60, 76), black=(60, 61, 62, 63), black_repeat=(2, 2))
+    write_layout(tmp_path / "in.dng", noise_like_counts(8, 64, 80), layout)
+    raw = dataclasses.replace(read_raw(tmp_path / "in.dng"), is_dng=False, orientation=6)
+    same = write(raw, raw.mosaic, tmp_path / "out.dng")
+    np.testing.assert_array_equal(same.stored, raw.stored)
+    np.testing.assert_array_equal(same.mosaic, raw.mosaic)
+    assert (same.phase, same.area, same.orientation) == ("BGGR", (1, 3, 60, 76), 6)
+    np.testing.assert_allclose(same.colour.neutral, raw.colour.neutral, atol=1e-6)
+    assert same.colour.xyz_to_camera is not None
+    np.testing.assert_allclose(same.colour.xyz_to_camera, raw.colour.xyz_to_camera, atol=1e-4)
 
 
 def test_new_dng_of_floats_keeps_negatives(tmp_path: Path) -> None:
