@@ -1,0 +1,57 @@
+"""The project's promise through its own commands: search, export, denoise; and the demo."""
+
+import json
+
+import numpy as np
+import pytest
+import rawpy
+from click.testing import CliRunner
+from skdn_cli.main import skdn
+
+from sk_deploy import NoiseProfile, read_raw, write_dng
+
+EXPORT_WARNINGS = ("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+
+def run(*arguments):
+    """One `skdn` command that must succeed; its standard output."""
+    result = CliRunner().invoke(skdn, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.filterwarnings(*EXPORT_WARNINGS)
+def test_search_export_denoise(tmp_path):
+    found, model = tmp_path / "run", tmp_path / "model.onnx"
+    out = run("search", "--type", "joint", "--preset", "tiny", "--steps", 6, "--out", found)
+    assert f"skdn export {found}" in out
+    assert "encoder.0.0.conv1" in run("distil", found)
+    run("finetune", found, "--steps", 6)
+    assert "next: skdn denoise" in run("export", found, model, "--licence", "CC0-1.0")
+    assert (found / "report.html").stat().st_size > 10_000
+    assert json.loads(run("show", model, "--json"))["licence"] == "CC0-1.0"
+
+    mosaic = np.random.default_rng(0).normal(0.3, 0.02, (90, 110)).astype(np.float32)
+    np.save(tmp_path / "shot.npy", mosaic)
+    raw = read_raw(tmp_path / "shot.npy", "GBRG")
+    noise = NoiseProfile(1e-3, 1e-5)
+    write_dng(raw, raw.mosaic, tmp_path / "shot.dng", noise=noise, strength=0.0, software="test")
+    run("denoise", tmp_path / "shot.dng", "--model", model, "--ensemble", "--provider", "cpu")
+    with rawpy.imread(str(tmp_path / "shot_denoised.dng")) as opened:
+        assert opened.raw_image_visible.shape == mosaic.shape
+
+
+def test_resume_takes_no_other_option(tmp_path):
+    result = CliRunner().invoke(skdn, ["search", "--resume", "--out", str(tmp_path), "--steps", "5"])
+    assert result.exit_code == 2
+    assert "--resume" in result.output
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(*EXPORT_WARNINGS)
+def test_demo_gains_four_decibels(tmp_path):
+    facts = json.loads(run("demo", "--out", tmp_path / "demo", "--json"))
+    psnr_db = facts["psnr_db"]
+    assert psnr_db["denoised"] > psnr_db["noisy"] + 4
+    assert psnr_db["with self-ensemble"] > psnr_db["denoised"]
+    assert facts["ssim"]["denoised"] > facts["ssim"]["noisy"]
