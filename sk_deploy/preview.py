@@ -20,6 +20,8 @@ Pixels = NDArray[np.uint8]
 LONGEST_SIDE_PX = 1024
 """Of a preview that is added to a file without one."""
 _QUANTILES = np.linspace(0, 1, 65)
+_SAMPLE_SIDE_PX = 512
+"""Of the small rendering that tones are measured on."""
 
 
 def fitting_size(raw: RawImage) -> tuple[int, int]:
@@ -35,13 +37,20 @@ def render(raw: RawImage, mosaic: Floats, height: int, width: int, old: Pixels |
     Exposure and tones are chosen for raw.mosaic: where the file has a preview `old`, those that make the
     original look like it.
     """
-    before, after = (_develop(raw, pixels, height, width) for pixels in (raw.mosaic, mosaic))
-    bright = max(float(np.quantile(before.max(axis=2), 0.99)), 1e-6)
-    before, after = _srgb(before / bright), _srgb(after / bright)
-    if old is not None:
-        after = _with_tones(after, before, old)
-    pixels: Pixels = np.rint(np.clip(after, 0, 1) * 255).astype(np.uint8)
-    return pixels
+    scale = min(1, _SAMPLE_SIDE_PX / max(height, width))
+    small_height, small_width = max(1, round(height * scale)), max(1, round(width * scale))
+    before = _develop(raw, raw.mosaic, small_height, small_width)
+    top = max(float(before.max()), 1e-6)
+    steps: Floats = np.linspace(0, top, 2**16, dtype=np.float32)
+    if old is None:
+        bright = max(float(np.quantile(before.max(axis=2), 0.99)), 1e-6)
+        curves = np.repeat(_srgb(steps / bright)[:, None], 3, axis=1)
+    else:
+        curves = _tones_of(_resize(old.astype(np.float32), small_height, small_width) / 255, before, steps)
+    table = np.rint(np.clip(curves, 0, 1) * 255).astype(np.uint8)  # [steps,3]
+    after = _develop(raw, mosaic, height, width)
+    indices = (np.clip(after / top, 0, 1) * (len(steps) - 1)).astype(np.uint16)
+    return np.stack([table[indices[..., channel], channel] for channel in range(3)], axis=2)
 
 
 def encode_jpeg(pixels: Pixels, subsampling: str) -> bytes:
@@ -61,10 +70,19 @@ def _develop(raw: RawImage, mosaic: Floats, height: int, width: int) -> Floats:
 
 
 def _srgb(linear: Floats) -> Floats:
-    """The sRGB curve, continued above 1."""
-    linear = np.maximum(linear, 0)
+    """The sRGB curve of values ≥ 0, continued above 1."""
     curved: Floats = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return curved
+
+
+def _tones_of(old: Floats, before: Floats, steps: Floats) -> Floats:
+    """Three curves [steps,3], sampled at `steps`, that give `before` the distribution of `old`'s channels."""
+    curves = np.empty((len(steps), 3), np.float32)
+    for channel in range(3):
+        found = np.quantile(before[..., channel], _QUANTILES)
+        wanted = np.quantile(old[..., channel], _QUANTILES)
+        curves[:, channel] = np.interp(_srgb(steps), _srgb(np.maximum(found, 0)), wanted)
+    return curves
 
 
 def _half_size(raw: RawImage, mosaic: Floats) -> Floats:
@@ -90,13 +108,3 @@ def _resize(picture: Floats, height: int, width: int) -> Floats:
     smaller = height <= keep_height and width <= keep_width
     scaled = cv2.resize(kept, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
     return np.asarray(scaled, np.float32).reshape(height, width, 3)
-
-
-def _with_tones(picture: Floats, before: Floats, old: Pixels) -> Floats:
-    """`picture` through the three curves that give `before` the distribution of `old`'s channels."""
-    toned = np.empty_like(picture)
-    for channel in range(3):
-        found = np.quantile(before[..., channel], _QUANTILES)
-        wanted = np.quantile(old[..., channel], _QUANTILES) / 255
-        toned[..., channel] = np.interp(picture[..., channel], found, wanted)
-    return toned
