@@ -9,7 +9,9 @@ import click
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to work in.  [default: runs/<time>-demo]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder to work in.  [default: runs/<time>-demo]"
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context
 def command(ctx: click.Context, out: Path | None, as_json: bool) -> None:

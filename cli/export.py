@@ -11,7 +11,9 @@ import click
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--name", help="Name that the model goes by.  [default: the file's]")
-@click.option("--licence", default="unstated", show_default=True, help="Licence of the model, as its users see it.")
+@click.option(
+    "--licence", default="unstated", show_default=True, help="Licence of the model, as its users see it."
+)
 @click.pass_context
 def command(ctx: click.Context, run: Path, model: Path, name: str | None, licence: str) -> None:
     """Write the network of RUN to MODEL (.onnx), proven equal to what was searched.
@@ -31,5 +33,7 @@ def command(ctx: click.Context, run: Path, model: Path, name: str | None, licenc
     for equality, difference in spec.parity.items():
         click.echo(f"{equality:28s} {difference:.1e}")
     size_kb = model.stat().st_size / 1e3
-    click.echo(f"{model}: {spec.macs_per_mp / 1e9:.2f} GMAC/MP, {spec.parameters} parameters, {size_kb:.0f} kB")
+    click.echo(
+        f"{model}: {spec.macs_per_mp / 1e9:.2f} GMAC/MP, {spec.parameters} parameters, {size_kb:.0f} kB"
+    )
     click.echo(f"report: {run / 'report.html'}\nnext: skdn denoise INPUT.dng --model {model}")

@@ -1,4 +1,4 @@
-"""`skdn`: the group that finds a verb's file when it is called, so that `skdn --help` imports nothing heavy."""
+"""`skdn`: the group that finds a verb's file when it is called, so that `--help` imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -153,13 +153,13 @@ def _noise(raw: RawImage, options: Options) -> tuple[NoiseProfile, str]:
         return options.noise, "given"
     if raw.noise is not None:
         return raw.noise, "file"
-    return estimate_noise(raw.mosaic, raw.phase), "estimate"
+    return estimate_noise(raw.mosaic), "estimate"
 
 
 def _write(job: Job, raw: RawImage, mosaic: NDArray[np.float32], result: Result, options: Options) -> Result:
     started = time.perf_counter()
     assert result.noise is not None
-    left = noise_left(mosaic, raw.phase, result.noise)
+    left = noise_left(mosaic, result.noise)
     software = f"skdn {version('skdn')} ({result.model})"
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
@@ -169,10 +169,10 @@ def _write(job: Job, raw: RawImage, mosaic: NDArray[np.float32], result: Result,
     return dataclasses.replace(result, noise_left=left, write_s=time.perf_counter() - started)
 
 
-def noise_left(mosaic: NDArray[np.float32], phase: str, before: NoiseProfile) -> NoiseProfile:
+def noise_left(mosaic: NDArray[np.float32], before: NoiseProfile) -> NoiseProfile:
     """The noise of a denoised mosaic: estimated, and never above what it had `before`."""
     try:
-        estimate = estimate_noise(mosaic, phase)
+        estimate = estimate_noise(mosaic)
     except RawError:  # too small to measure
         return before
     shot, read = min(estimate.shot, before.shot), min(estimate.read, before.read)

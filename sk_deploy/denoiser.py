@@ -76,7 +76,7 @@ class Denoiser:
         _check(mosaic, phase, strength)
         mosaic = np.asarray(mosaic, np.float32)
         if noise is None and not self.spec.blind:
-            noise = estimate_noise(mosaic, phase)
+            noise = estimate_noise(mosaic)
         denoised = np.zeros_like(mosaic)
         while True:
             try:

@@ -46,7 +46,7 @@ class NoiseProfile:
             )
 
 
-def estimate_noise(mosaic: NDArray[np.float32], phase: str) -> NoiseProfile:
+def estimate_noise(mosaic: NDArray[np.float32]) -> NoiseProfile:
     """The noise of one mosaic [H,W] on the scale black 0, white 1, with negatives kept.
 
     Rounding to whole raw values is noise in the data and counts as read noise. Blocks that touch a pile-up of

@@ -46,7 +46,7 @@ class NetConfig:
         return 2**self.depth
 
     def filter_counts(self, width: int) -> tuple[int, ...]:
-        """Filter counts to choose from at a block of `width` channels, ascending, whole multiples of round_to."""
+        """Counts to choose from at a block of `width` channels: ascending multiples of round_to."""
         unit = self.round_to
         return tuple(sorted({max(unit, unit * round(rate * width / unit)) for rate in self.growth}))
 
@@ -136,8 +136,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.mosaic.patch_px % (2 * self.net.multiple):
             raise ConfigError(
-                f"patch_px {self.mosaic.patch_px} is not a multiple of {2 * self.net.multiple} sensor pixels, "
-                f"which a U-Net of depth {self.net.depth} needs"
+                f"patch_px {self.mosaic.patch_px} is not a multiple of {2 * self.net.multiple} sensor pixels, which "
+                f" a U-Net of depth {self.net.depth} needs"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -218,7 +218,7 @@ PRESETS = {"paper-model1": paper_model1, "paper-model2": paper_model2, "compact"
 
 
 def _from_dict(cls: type[Any], facts: dict[str, Any]) -> Any:
-    """A configuration from JSON, which gives lists back for tuples. ConfigError for unknown or missing fields."""
+    """A configuration from JSON, which gives lists back for tuples. ConfigError for unknown fields."""
     try:
         return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()})
     except TypeError as error:

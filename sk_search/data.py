@@ -35,7 +35,7 @@ class Batches:
 
 
 def load_data(config: RunConfig, device: torch.device) -> tuple[Batches, Batches]:
-    """Training and validation sources; no photograph or scene is in both. ConfigError for a source that is not one."""
+    """Training and validation sources; no scene is in both. ConfigError for what is no source."""
     parts = [_load_scenes(source, config) for source in config.data]
     splits = [scenes.split(_HELD_OUT, config.seed) for scenes in parts]
     train, held_out = (

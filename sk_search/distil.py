@@ -1,4 +1,4 @@
-"""Distillation (§4.5.5): read the learned structure, round it, and cut the fixed network out of the supernet."""
+"""Distillation (§4.5.5): read the learned structure, round it, cut the fixed network out of the supernet."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The convolutions and the dense block that the networks are made of.
 
 A superkernel convolution owns the maximal weights S [F,C,K,K] and bias b [F]; its superkernel owns the
-distribution. In every layer here the non-linearity is part of the convolution, because the masks act before it.
+distribution. The non-linearity is part of a convolution here, because the masks act before it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ConvReLU(nn.Conv2d):
 
 
 class SuperConvReLU(nn.Module):
-    """relu(conv(x, S * mask)): one convolution for every slice at once (eq. 4, the paper's `full` treatment)."""
+    """relu(conv(x, S * mask)): one convolution for every slice at once (eq. 4, the `full` treatment)."""
 
     def __init__(self, channels_in: int, superkernel: Superkernel, bias_rule: str = "marginal") -> None:
         super().__init__()

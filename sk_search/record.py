@@ -27,9 +27,9 @@ class StageRecord:
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The validation with the highest PSNR."""
+        """The validation whose weights are kept: highest PSNR, those that meet the targets first."""
         rows = [row for row in self.rows if row["kind"] == "validation" and is_number(row.get("psnr_db"))]
-        return max(rows, key=lambda row: row["psnr_db"], default=None)
+        return max(rows, key=lambda row: (row.get("feasible", True), row["psnr_db"]), default=None)
 
     @property
     def step(self) -> int:

@@ -43,7 +43,7 @@ class Structure:
 
     @torch.no_grad()
     def _check_targets(self) -> None:
-        """ConfigError when not even the smallest network of the space meets a target. Leaves argmax in force."""
+        """ConfigError when the smallest network of the space misses a target. Leaves argmax in force."""
         for superkernel in self.superkernels.values():
             superkernel.choose(superkernel.smallest())
         smallest = self.cost(chosen=True)
@@ -51,8 +51,8 @@ class Structure:
             least = float(getattr(smallest, name))
             if least > target:
                 raise ConfigError(
-                    f"no network of this search space meets {name} {target:.4g}: the smallest has {least:.4g}; "
-                    "raise the target or choose a preset of smaller widths"
+                    f"no network of this search space meets {name} {target:.4g}: the smallest has "
+                    f"{least:.4g}; raise the target or choose a preset of smaller widths"
                 )
         self.choose()
 
@@ -62,7 +62,7 @@ class Structure:
             yield from superkernel.parameters()
 
     def draw(self, progress: float, generator: torch.Generator) -> None:
-        """Put a sample of every superkernel in force; `progress` of the search, 0 to 1, sets its sharpness."""
+        """Put a sample of every superkernel in force; `progress` from 0 to 1 sets its sharpness."""
         self.tau = temperature(progress, self.config.tau_start, self.config.tau_end)
         hard = progress >= 1 - self.config.hard_share
         for superkernel in self.superkernels.values():

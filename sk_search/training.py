@@ -178,16 +178,18 @@ class Trainer:
             parts["ensemble"].append(self_ensemble(self.kept, noisy, levels, self.margin_px))
         single, ensemble = torch.cat(parts["single"]), torch.cat(parts["ensemble"])
         psnr = float(psnr_db(single, self.clean).mean())
+        feasible = self.structure.feasible() if self.structure else True
         self._record(
             "validation",
             psnr_db=psnr,
             psnr_ensemble_db=float(psnr_db(ensemble, self.clean).mean()),
             psnr_noisy_db=float(psnr_db(self.noisy, self.clean).mean()),
             ssim=ssim(single, self.clean),
+            feasible=feasible,
             seconds=self.seconds,
         )
         self.kept.train()
-        score = (self.structure.feasible() if self.structure else True, psnr)
+        score = (feasible, psnr)
         if score > self.best:
             self.best, self.stale = score, 0
             state = {name: t.contiguous() for name, t in self.kept.state_dict().items()}

@@ -131,12 +131,12 @@ def test_the_output_states_the_noise_that_is_left(tmp_path: Path) -> None:
 def test_noise_left_is_never_more_than_before() -> None:
     mosaic = np.random.default_rng(0).normal(0.5, 0.1, (64, 64)).astype(np.float32)
     before = NoiseProfile(1e-6, 2e-6)
-    left = noise_left(mosaic, "RGGB", before)
+    left = noise_left(mosaic, before)
     assert left.shot <= before.shot
     assert left.read <= before.read
     flat = np.full((64, 64), 0.5, np.float32)
-    assert noise_left(flat, "RGGB", NoiseProfile(1e-3, 0)).shot <= 1e-3
-    assert noise_left(mosaic[:8, :8], "RGGB", before) == before
+    assert noise_left(flat, NoiseProfile(1e-3, 0)).shot <= 1e-3
+    assert noise_left(mosaic[:8, :8], before) == before
 
 
 def test_strength(identity: Denoiser, tmp_path: Path) -> None:

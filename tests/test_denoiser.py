@@ -36,7 +36,7 @@ def test_strength_blends(tmp_path: Path, mosaic: np.ndarray) -> None:
 def test_noise_reaches_the_network(tmp_path: Path, mosaic: np.ndarray) -> None:
     denoise = Denoiser.from_file(models.noise_adder(tmp_path / "m.onnx"), "cpu")
     np.testing.assert_allclose(denoise(mosaic, NoiseProfile(0.25, 0.5)), mosaic + 0.75, rtol=1e-6)
-    blind = estimate_noise(mosaic, "GBRG")
+    blind = estimate_noise(mosaic)
     expected = mosaic + np.float32(blind.shot + blind.read)
     np.testing.assert_allclose(denoise(mosaic, phase="GBRG"), expected, rtol=1e-6)
 

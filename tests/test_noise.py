@@ -82,7 +82,7 @@ def std_ratio(found: NoiseProfile, shot: float, read: float, signal: float) -> f
 @pytest.mark.parametrize("scene", SCENES)
 def test_known_noise_is_found(scene: str, level: str) -> None:
     clean, (shot, read) = SCENES[scene](), LEVELS[level]
-    found = estimate_noise(photographed(clean, shot, read), "RGGB")
+    found = estimate_noise(photographed(clean, shot, read))
     for share in (25, 50, 75):
         ratio = std_ratio(found, shot, read, float(np.percentile(clean, share)))
         assert abs(ratio - 1) < 0.04, f"{scene}, {level}, percentile {share}: {ratio:.3f}"
@@ -91,18 +91,18 @@ def test_known_noise_is_found(scene: str, level: str) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_texture_everywhere_is_never_underestimated(level: str) -> None:
     shot, read = LEVELS[level]
-    ratio = std_ratio(estimate_noise(photographed(filtered_noise(), shot, read), "RGGB"), shot, read, 0.3)
+    ratio = std_ratio(estimate_noise(photographed(filtered_noise(), shot, read)), shot, read, 0.3)
     assert 0.95 < ratio < (1.15 if level in ("ISO 1600", "extreme") else 2), f"{level}: {ratio:.3f}"
 
 
 def test_a_gradient_tells_shot_from_read() -> None:
-    found = estimate_noise(photographed(gradient(1024, 1024), 2e-3, 1e-4), "RGGB")
+    found = estimate_noise(photographed(gradient(1024, 1024), 2e-3, 1e-4))
     assert found.shot == pytest.approx(2e-3, rel=0.05)
     assert found.read == pytest.approx(1e-4, rel=0.2)
 
 
 def test_smooth_slopes_alone_are_no_noise() -> None:
-    found = estimate_noise(gradient().astype(np.float32), "RGGB")
+    found = estimate_noise(gradient().astype(np.float32))
     assert std_ratio(found, 0, 2e-8, 0.4) < 1  # far below one step of a 12-bit raw
 
 
@@ -112,14 +112,14 @@ def test_every_phase_of_a_coloured_scene(phase: str) -> None:
     row, column = PHASES[phase]
     gains = np.array([[0.5, 1.0], [1.0, 0.3]])
     clean = gradient() * np.tile(np.roll(gains, (row, column), (0, 1)), (256, 320))
-    found = estimate_noise(photographed(clean, 1e-3, 1e-5), phase)
+    found = estimate_noise(photographed(clean, 1e-3, 1e-5))
     assert std_ratio(found, 1e-3, 1e-5, 0.2) == pytest.approx(1, abs=0.05)
 
 
 def test_rounding_counts_as_read_noise() -> None:
     """At 10 bits the rounding (1/12 step squared) is a third of this read noise."""
     step = 1 / 1023
-    found = estimate_noise(photographed(gradient() / 20, 1e-4, 2e-7, bits=10), "RGGB")
+    found = estimate_noise(photographed(gradient() / 20, 1e-4, 2e-7, bits=10))
     assert std_ratio(found, 1e-4, 2e-7 + step**2 / 12, 0.01) == pytest.approx(1, abs=0.04)
 
 
@@ -129,52 +129,52 @@ def test_clipping_at_white_does_not_lower_the_estimate(white: float) -> None:
     shot, read = 5e-3, 5e-5
     mosaic = np.minimum(photographed(1.5 * gradient(), shot, read), np.float32(white))
     assert np.mean(mosaic > 0.98 * white) > 0.05
-    ratio = std_ratio(estimate_noise(mosaic, "RGGB"), shot, read, 0.4)
+    ratio = std_ratio(estimate_noise(mosaic), shot, read, 0.4)
     assert ratio == pytest.approx(1, abs=0.06)
 
 
 def test_clipping_at_black_does_not_lower_the_estimate() -> None:
     shot, read = 1e-3, 1e-3
     mosaic = np.maximum(photographed(gradient(), shot, read), 0)
-    assert std_ratio(estimate_noise(mosaic, "RGGB"), shot, read, 0.4) == pytest.approx(1, abs=0.06)
+    assert std_ratio(estimate_noise(mosaic), shot, read, 0.4) == pytest.approx(1, abs=0.06)
 
 
 def test_hot_and_dead_pixels_are_ignored() -> None:
     mosaic = photographed(gradient(), 1e-3, 1e-5)
     rng = np.random.default_rng(3)
     mosaic[rng.integers(0, 512, 150), rng.integers(0, 640, 150)] = rng.choice([-0.03, 1.0], 150)
-    assert std_ratio(estimate_noise(mosaic, "RGGB"), 1e-3, 1e-5, 0.4) == pytest.approx(1, abs=0.05)
+    assert std_ratio(estimate_noise(mosaic), 1e-3, 1e-5, 0.4) == pytest.approx(1, abs=0.05)
 
 
 def test_black_borders_are_ignored() -> None:
     """Constant margins hold no noise and would pull the estimate to zero."""
     mosaic = photographed(gradient(), 1e-3, 1e-4)
     mosaic[:200] = 0
-    assert std_ratio(estimate_noise(mosaic, "RGGB"), 1e-3, 1e-4, 0.4) == pytest.approx(1, abs=0.05)
+    assert std_ratio(estimate_noise(mosaic), 1e-3, 1e-4, 0.4) == pytest.approx(1, abs=0.05)
 
 
 def test_a_grey_card_has_the_right_variance_where_it_is() -> None:
     """One brightness cannot tell shot from read; the variance there can still be right."""
     mosaic = photographed(np.full((512, 640), 0.3), 1e-3, 1e-5)
-    assert std_ratio(estimate_noise(mosaic, "RGGB"), 1e-3, 1e-5, 0.3) == pytest.approx(1, abs=0.03)
+    assert std_ratio(estimate_noise(mosaic), 1e-3, 1e-5, 0.3) == pytest.approx(1, abs=0.03)
 
 
 def test_an_underexposed_frame_below_one_step() -> None:
     """Rounded away for the most part: what is left must not be claimed to be much less noisy than it is."""
-    found = estimate_noise(photographed(gradient() / 50, 1e-5, 1e-7, bits=10), "RGGB")
+    found = estimate_noise(photographed(gradient() / 50, 1e-5, 1e-7, bits=10))
     rounding = 1 / 1023**2 / 12
     assert 0.8 < std_ratio(found, 1e-5, 1e-7 + rounding, 0.005) < 1.5
 
 
 @pytest.mark.parametrize("value", [-0.01, 0.0, 0.5, 1.0])
 def test_a_constant_mosaic_gets_the_least_noise(value: float) -> None:
-    found = estimate_noise(np.full((64, 80), value, np.float32), "RGGB")
+    found = estimate_noise(np.full((64, 80), value, np.float32))
     assert found == NoiseProfile(shot=0.0, read=LEAST_READ)
 
 
 def test_a_mosaic_smaller_than_a_block_is_refused() -> None:
     with pytest.raises(RawError, match="20 x 14 pixels: expected at least 16 x 16"):
-        estimate_noise(np.zeros((14, 20), np.float32), "RGGB")
+        estimate_noise(np.zeros((14, 20), np.float32))
 
 
 @settings(max_examples=60, deadline=None)
@@ -198,7 +198,7 @@ def test_any_mosaic_gets_a_valid_profile(height: int, width: int, seed: int, kin
         mosaic = -np.abs(mosaic) * 1e-6
     elif kind == "not a number":
         mosaic[rng.integers(height), rng.integers(width)] = np.nan
-    found = estimate_noise(mosaic.astype(np.float32), "RGGB")
+    found = estimate_noise(mosaic.astype(np.float32))
     assert found.read >= LEAST_READ
 
 
@@ -216,6 +216,6 @@ def test_real_burst_within_15_percent(frame: int) -> None:
 
     with rawpy.imread(str(BURST / f"frame_{frame:02d}.dng")) as raw:
         mosaic = ((raw.raw_image_visible.astype(np.float32) - 60) / 963).astype(np.float32)
-    found = estimate_noise(mosaic, "BGGR")
+    found = estimate_noise(mosaic)
     assert found.shot == pytest.approx(9.0e-5, rel=0.15)
     assert found.read == pytest.approx(3e-7, rel=0.25)

@@ -85,7 +85,9 @@ def test_mask_trick_equals_the_sum_over_slices(padding, generator):
 
 
 @pytest.mark.parametrize("rule", ["marginal", "paper"])
-@pytest.mark.parametrize("choice", [Choice(3, (0, 1, 2, 3)), Choice(5, (1, 4, 7)), Choice(7, tuple(range(8)))])
+@pytest.mark.parametrize(
+    "choice", [Choice(3, (0, 1, 2, 3)), Choice(5, (1, 4, 7)), Choice(7, tuple(range(8)))]
+)
 def test_distilled_convolution_equals_the_hard_choice(rule, choice):
     """Any subset of filters, any kernel, both bias rules (§4.5.4): exact in float64."""
     conv = SuperConvReLU(6, JointSuperkernel(KERNELS, FILTERS), rule).double()

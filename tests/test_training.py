@@ -101,11 +101,13 @@ def test_loss_is_the_gain_in_decibel():
     sigma = (noise[:, :1] * 0.5 + noise[:, 1:]).sqrt().view(2, 1, 1, 1)
     noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     assert float(denoising_loss(noisy, clean, noise)) == pytest.approx(0, abs=0.1)
-    assert float(denoising_loss(clean + (noisy - clean) / 10**0.5, clean, noise)) == pytest.approx(-10, abs=0.2)
+    assert float(denoising_loss(clean + (noisy - clean) / 10**0.5, clean, noise)) == pytest.approx(
+        -10, abs=0.2
+    )
 
 
 def test_self_ensemble_keeps_the_bayer_phase():
-    """A network that is told colours apart (it scales each plane) commutes with every transform but Gr ↔ Gb."""
+    """A network that scales each colour by its own factor gives the same result under every transform."""
     scale = torch.tensor([1.0, 2.0, 2.0, 3.0]).view(1, 4, 1, 1)
     mosaic = torch.rand(1, 1, 16, 24)
     ensemble = self_ensemble(lambda planes, noise: planes * scale, mosaic, torch.zeros(1, 2), margin=4)
