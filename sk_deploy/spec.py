@@ -1,8 +1,8 @@
 """What a model file says of itself: the JSON that `metadata_props["skdn"]` of the ONNX file holds.
 
 Input `input` float32 [batch,4,height,width]: planes R, Gr, Gb, B of an RGGB crop,
-(raw − black) / (white − black), not clipped below. Input `noise` float32 [batch,2] (shot, read variance) unless the model is blind. Output
-`output`, same shape as `input`.
+(raw − black) / (white − black), not clipped below. Input `noise` float32 [batch,2] (shot, read variance) unless
+the model is blind. Output `output`, same shape as `input`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How a network sees its input and how its output becomes a residual: the part that knows the noise level.
 
 `encode(x, noise)` turns packed planes x [B,4,h,w] and noise [B,2] (shot, read variance) into the features
-that the network reads and the scale of its residual: output = x + scale · network(features). All of it is exported
-into the graph, and all of it is local: nothing depends on the tile.
+that the network reads and the scale of its residual: output = x + scale · network(features). All of it is
+exported into the graph, and all of it is local: nothing depends on the tile.
 """
 
 from __future__ import annotations

@@ -136,8 +136,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.mosaic.patch_px % (2 * self.net.multiple):
             raise ConfigError(
-                f"patch_px {self.mosaic.patch_px} is not a multiple of {2 * self.net.multiple} sensor pixels, which "
-                f" a U-Net of depth {self.net.depth} needs"
+                f"patch_px {self.mosaic.patch_px}: a U-Net of depth {self.net.depth} needs a multiple of "
+                f"{2 * self.net.multiple} sensor pixels"
             )
 
     def to_dict(self) -> dict[str, Any]:
