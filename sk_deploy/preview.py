@@ -46,7 +46,8 @@ def render(raw: RawImage, mosaic: Floats, height: int, width: int, old: Pixels |
         bright = max(float(np.quantile(before.max(axis=2), 0.99)), 1e-6)
         curves = np.repeat(_srgb(steps / bright)[:, None], 3, axis=1)
     else:
-        curves = _tones_of(_resize(old / np.float32(255), small_height, small_width), before, steps)
+        wanted: Floats = old.astype(np.float32) / np.float32(255)
+        curves = _tones_of(_resize(wanted, small_height, small_width), before, steps)
     table = np.rint(np.clip(curves, 0, 1) * 255).astype(np.uint8)  # [steps,3]
     after = _develop(raw, mosaic, height, width)
     indices = (np.clip(after / top, 0, 1) * (len(steps) - 1)).astype(np.uint16)
