@@ -13,7 +13,7 @@ from .errors import RawError
 from .noise import NoiseProfile
 from .raw_image import RawImage
 from .treatment import Treatment
-from .whole import write_whole
+from .whole import whole
 
 
 def write_dng(
@@ -30,7 +30,7 @@ def write_dng(
     A DNG is patched append-only (`dng_patch`), any other raw becomes a new DNG (`dng_new`). `noise` is what
     remains in `mosaic` and replaces the NoiseProfile; None keeps the file's own. `strength` in [0,1] is noted
     as NoiseReductionApplied, `software` as the program that did it. Raises RawError where `target` is the
-    original, under any name, and where the file cannot be written.
+    original, under any name, and SkdnError where the file cannot be written.
     """
     if mosaic.shape != raw.mosaic.shape:
         raise RawError(
@@ -41,7 +41,8 @@ def write_dng(
     _refuse_original(raw.path, target)
     treatment = Treatment(noise, strength, software)
     chunks = patch(_reread(raw.path), raw, mosaic, treatment) if raw.is_dng else build(raw, mosaic, treatment)
-    write_whole(target, chunks)
+    with whole(target) as path, path.open("wb") as file:
+        file.writelines(chunks)
 
 
 def _refuse_original(original: Path, target: Path) -> None:

@@ -17,7 +17,7 @@ class ModelError(SkdnError):
 
 
 class RawError(SkdnError):
-    """An input that is not a Bayer mosaic, or that cannot be read or written."""
+    """An input that is not a Bayer mosaic, or that cannot be read."""
 
 
 class ProviderError(SkdnError):

@@ -5,25 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import RawError
+from .errors import SkdnError
 
 
-def write_whole(target: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """Write `chunks` to a temporary name beside `target`, flush to the disk, then rename over `target`.
+@contextmanager
+def whole(target: Path) -> Iterator[Path]:
+    """A temporary path beside `target`; flushed to disk, then renamed over it.
 
-    Raises RawError in one line when the folder or the disk refuses; nothing is left behind then, and an older
-    `target` is untouched.
+    Nothing is left behind on failure; an older target is untouched. Raises SkdnError in one line naming
+    `target` when the folder or disk refuses, whether before, during or after the body.
     """
     temporary = target.with_name(f".skdn-{secrets.token_hex(8)}.part")
     try:
+        temporary.touch(exist_ok=False)  # a new file, with the permissions of any other
         try:
-            with temporary.open("xb") as file:
-                for chunk in chunks:
-                    file.write(chunk)
-                file.flush()
+            yield temporary
+            with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             temporary.replace(target)
         except BaseException:
@@ -31,6 +32,5 @@ def write_whole(target: Path, chunks: Iterable[bytes | memoryview]) -> None:
                 temporary.unlink()
             raise
     except OSError as error:
-        raise RawError(
-            f"{target}: cannot be written ({error.strerror}): check the folder and its disk"
-        ) from error
+        reason = error.strerror or str(error)
+        raise SkdnError(f"{target}: cannot be written ({reason}): check the folder and its disk") from error

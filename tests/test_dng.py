@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from sk_deploy.bayer import PHASES
 from sk_deploy.cfa import find_cfa
 from sk_deploy.dng import write_dng
-from sk_deploy.errors import ConfigError, RawError
+from sk_deploy.errors import ConfigError, RawError, SkdnError
 from sk_deploy.noise import NoiseProfile
 from sk_deploy.raw import RawImage, read_raw
 from sk_deploy.tags import Tag
@@ -308,7 +308,7 @@ def test_new_dng_of_a_camera_raw(tmp_path: Path) -> None:
 
 
 def refused(raw: RawImage, target: Path, message: str) -> None:
-    with pytest.raises(RawError, match=message) as caught:
+    with pytest.raises(SkdnError, match=message) as caught:
         write_dng(raw, raw.mosaic, target, noise=None, software=SOFTWARE)
     assert "\n" not in str(caught.value)
 
