@@ -24,13 +24,18 @@ def test_the_target_appears_at_the_end(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+def fail_half_way(target: Path, error: BaseException) -> None:
+    with whole(target) as path:
+        path.write_bytes(b"half")
+        raise error
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("the body's own")])
 def test_a_failure_leaves_the_older_target_alone(tmp_path: Path, error: BaseException) -> None:
     target = tmp_path / "a.bin"
     target.write_bytes(b"old")
-    with pytest.raises(type(error)) as caught, whole(target) as path:
-        path.write_bytes(b"half")
-        raise error
+    with pytest.raises(type(error)) as caught:
+        fail_half_way(target, error)
     assert caught.value is error
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
@@ -38,9 +43,8 @@ def test_a_failure_leaves_the_older_target_alone(tmp_path: Path, error: BaseExce
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     target = tmp_path / "a.bin"
-    with pytest.raises(SkdnError) as caught, whole(target) as path:
-        path.write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(SkdnError) as caught:
+        fail_half_way(target, OSError(errno.ENOSPC, "No space left on device"))
     assert str(caught.value) == (
         f"{target}: cannot be written (No space left on device): check the folder and its disk"
     )
