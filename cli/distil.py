@@ -14,13 +14,13 @@ import click
 )
 def command(run: Path, round_to: int | None) -> None:
     """Read the searched structure and cut the fixed network; undecided layers are named."""
-    from sk_deploy.genotype import choices
+    from sk_deploy.genotype import genes
     from sk_search.distil import distil
 
     genotype = distil(run, round_to)
-    for choice in choices(genotype):
-        doubt = f"  undecided (entropy {choice.entropy:.2f})" if choice.undecided else ""
-        kept = f"{len(choice.filters)}/{choice.max_filters}"
-        click.echo(f"{choice.name:24s} {choice.kernel}x{choice.kernel}  {kept:>8s}{doubt}")
+    for gene in genes(genotype):
+        doubt = f"  undecided (entropy {gene.entropy:.2f})" if gene.undecided else ""
+        kept = f"{len(gene.filters)}/{gene.max_filters}"
+        click.echo(f"{gene.name:24s} {gene.kernel}x{gene.kernel}  {kept:>8s}{doubt}")
     click.echo(f"{genotype['macs_per_mp'] / 1e9:.2f} GMAC/MP, {genotype['parameters']} parameters")
     click.echo(f"next: skdn finetune {run}")

@@ -112,7 +112,7 @@ def _next_step(path: Path, stages: dict[str, dict[str, Any]], record: Any) -> st
 
 
 def _superkernels(genotype: dict[str, Any]) -> list[dict[str, Any]]:
-    from sk_deploy.genotype import choices
+    from sk_deploy.genotype import genes
 
     return [
         {
@@ -126,7 +126,7 @@ def _superkernels(genotype: dict[str, Any]) -> list[dict[str, Any]]:
             "kernel_probabilities": gene.kernel_probabilities,
             "undecided": gene.undecided,
         }
-        for gene in (choices(genotype) if genotype else [])
+        for gene in (genes(genotype) if genotype else [])
     ]
 
 

@@ -56,7 +56,7 @@ class Gene:
         return self.entropy > UNDECIDED_ENTROPY
 
 
-def choices(genotype: dict[str, Any]) -> list[Gene]:
+def genes(genotype: dict[str, Any]) -> list[Gene]:
     """What a genotype chose: a gene a superkernel, in forward order. Raises ModelError for a damaged one."""
     try:
         found = [_gene(entry) for entry in genotype["superkernels"]]

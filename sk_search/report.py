@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_deploy.genotype import Gene, choices
+from sk_deploy.genotype import Gene, genes
 
 from .record import RunRecord, StageRecord, is_number, read_record
 from .report_architecture import draw_architecture, kernel_colour
@@ -29,7 +29,7 @@ Crops = list[tuple[str, NDArray[np.uint8]]]
 def write_report(run: Path, crops: Crops | None = None) -> Path:
     """Write run/report.html and return its path. Raises ConfigError where `run` is not a run."""
     record = read_record(run)
-    found = choices(record.genotype) if record.genotype else []
+    found = genes(record.genotype) if record.genotype else []
     name = run.resolve().name
     sections = [
         _heading(name, record),

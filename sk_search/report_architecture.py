@@ -11,7 +11,7 @@ from html import escape
 from itertools import groupby
 from typing import Any
 
-from sk_deploy.genotype import Gene, choices
+from sk_deploy.genotype import Gene, genes
 
 KERNEL_COLOURS = {1: "#8a94a0", 3: "#3d8bd4", 5: "#eb9d2a", 7: "#cf4a86", 9: "#7d5fc9"}
 """Kernel size -> colour, the same in every figure; readable on white and on black."""
@@ -42,7 +42,7 @@ _STYLE = """
 
 def draw_architecture(genotype: dict[str, Any]) -> str:
     """A genotype (the dict of `genotype.json`) as SVG text. Raises ModelError for a damaged one."""
-    found = choices(genotype)
+    found = genes(genotype)
     scale = _TALLEST / max((gene.max_filters for gene in found), default=1)
     widths = genotype.get("net", {}).get("widths", [])
     kernels = sorted({k for gene in found for k in gene.kernels})

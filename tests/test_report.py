@@ -15,7 +15,7 @@ import pytest
 from synthetic_run import lines, make_genotype, make_run, write
 
 from sk_deploy.errors import ConfigError, ModelError
-from sk_deploy.genotype import choices
+from sk_deploy.genotype import genes
 
 pytest.importorskip("matplotlib", reason="reports need the extra [search]")
 
@@ -82,7 +82,7 @@ def test_drawing_has_one_box_a_superkernel(widths: tuple[int, ...], blocks: int,
     genotype = make_genotype(widths, blocks)
     drawn = boxes(draw_architecture(genotype))
     assert len(drawn) == count
-    for gene in choices(genotype):
+    for gene in genes(genotype):
         group = drawn[gene.name]
         texts = [t.text for t in group.iter(f"{SVG}text")]
         assert texts == [f"{gene.kernel}×{gene.kernel}", f"{len(gene.filters)}/{gene.max_filters}"]
@@ -160,7 +160,7 @@ def test_several_subnetworks_are_drawn_one_below_the_other() -> None:
 
 def test_choices_come_in_forward_order() -> None:
     genotype = make_genotype((16, 32, 48))
-    levels = [gene.name.rsplit(".", 2)[0] for gene in choices(genotype)]
+    levels = [gene.name.rsplit(".", 2)[0] for gene in genes(genotype)]
     assert list(dict.fromkeys(levels)) == ["encoder.0", "encoder.1", "bottom", "decoder.1", "decoder.0"]
 
 
@@ -173,9 +173,9 @@ def test_damaged_genotype_is_refused(damage: dict[str, Any]) -> None:
     genotype = make_genotype()
     genotype["superkernels"][0].update(damage)
     with pytest.raises(ModelError, match="genotype is damaged"):
-        choices(genotype)
+        genes(genotype)
     with pytest.raises(ModelError, match="superkernels"):
-        choices({})
+        genes({})
 
 
 def test_report_of_a_whole_run(tmp_path: Path) -> None:
