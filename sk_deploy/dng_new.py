@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from .cfa import CFA_PHOTOMETRIC
 from .counts import quantise
 from .dng_colour import SRGB_TO_XYZ
+from .dng_tiles import append_tiles
 from .exif import DATE_FORMAT
 from .preview_entries import preview_entries
 from .raw_image import RawImage
 from .tags import Kind, Tag
 from .tiff import Appendix, Entry, Layout
-from .tiles import append_tiles
 from .treatment import Treatment
 
 _HEADER = b"II*\0"
@@ -79,29 +79,29 @@ def _camera_entries(layout: Layout, raw: RawImage, software: str) -> dict[int, E
         Tag.AS_SHOT_NEUTRAL: layout.entry(Kind.RATIONAL, *(_millionths(x) for x in raw.colour.neutral)),
         Tag.CALIBRATION_ILLUMINANT_1: layout.entry(Kind.SHORT, _D65),
     }
-    if raw.shot.make:
-        entries[Tag.MAKE] = layout.entry(Kind.ASCII, raw.shot.make)
-    if raw.shot.model:
-        entries[Tag.MODEL] = layout.entry(Kind.ASCII, raw.shot.model)
-    if raw.shot.taken:
-        entries[Tag.DATE_TIME] = layout.entry(Kind.ASCII, raw.shot.taken.strftime(DATE_FORMAT))
+    if raw.capture.make:
+        entries[Tag.MAKE] = layout.entry(Kind.ASCII, raw.capture.make)
+    if raw.capture.model:
+        entries[Tag.MODEL] = layout.entry(Kind.ASCII, raw.capture.model)
+    if raw.capture.taken:
+        entries[Tag.DATE_TIME] = layout.entry(Kind.ASCII, raw.capture.taken.strftime(DATE_FORMAT))
     return entries
 
 
 def _exif_entries(layout: Layout, raw: RawImage) -> dict[int, Entry]:
-    shot = raw.shot
+    capture = raw.capture
     entries: dict[int, Entry] = {Tag.EXIF_VERSION: layout.entry(Kind.UNDEFINED, b"0230")}
     for tag, value in (
-        (Tag.EXPOSURE_TIME, shot.exposure_s),
-        (Tag.F_NUMBER, shot.f_number),
-        (Tag.FOCAL_LENGTH, shot.focal_length_mm),
+        (Tag.EXPOSURE_TIME, capture.exposure_s),
+        (Tag.F_NUMBER, capture.f_number),
+        (Tag.FOCAL_LENGTH, capture.focal_length_mm),
     ):
         if value:
             entries[tag] = layout.entry(Kind.RATIONAL, Fraction(value).limit_denominator(100_000))
-    if shot.iso and shot.iso < 65_535:
-        entries[Tag.ISO_SPEED] = layout.entry(Kind.SHORT, round(shot.iso))
-    if shot.taken:
-        entries[Tag.DATE_TIME_ORIGINAL] = layout.entry(Kind.ASCII, shot.taken.strftime(DATE_FORMAT))
+    if capture.iso and capture.iso < 65_535:
+        entries[Tag.ISO_SPEED] = layout.entry(Kind.SHORT, round(capture.iso))
+    if capture.taken:
+        entries[Tag.DATE_TIME_ORIGINAL] = layout.entry(Kind.ASCII, capture.taken.strftime(DATE_FORMAT))
     return entries
 
 

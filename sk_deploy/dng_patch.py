@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .cfa import find_cfa, white_level
 from .counts import quantise
+from .dng_tiles import append_tiles
 from .errors import RawError
 from .opcodes import StoredOpcodes, keep_mark, read_opcodes, replace_bad_pixel_counts
 from .preview import render
@@ -23,7 +24,6 @@ from .preview_entries import decode_preview, find_previews, preview_entries, rep
 from .raw_image import RawImage
 from .tags import Kind, Tag
 from .tiff import Appendix, Directory, Entry, Layout, Number, Tiff
-from .tiles import append_tiles
 from .treatment import Treatment
 
 Edits = dict[int, Entry | None]

@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from .errors import RawError
-from .raw_image import Shot
+from .raw_image import Capture
 from .tags import Tag
 from .tiff import Directory, Tiff
 
@@ -15,14 +15,14 @@ _ISO_ELSEWHERE = 65_535
 """The 16-bit tag's way of saying that the ISO is higher than it can hold."""
 
 
-def read_shot(tiff: Tiff) -> Shot:
+def read_capture(tiff: Tiff) -> Capture:
     """The facts of the first directory and of its EXIF directory; damaged ones are left out."""
     first = tiff.chain[0]
     exif = tiff.linked(first, Tag.EXIF_IFD)
     places = [exif, first] if exif is not None else [first]
     iso = _first_number(tiff, places, Tag.ISO_SPEED)
     taken = next((text for place in places if (text := tiff.text(place, Tag.DATE_TIME_ORIGINAL))), "")
-    return Shot(
+    return Capture(
         make=tiff.text(first, Tag.MAKE),
         model=tiff.text(first, Tag.MODEL),
         iso=iso if iso != _ISO_ELSEWHERE else None,

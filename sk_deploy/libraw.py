@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from .bayer import PHASES
 from .counts import normalise
 from .errors import RawError
-from .exif import read_shot
-from .raw_image import Colour, Levels, RawImage, Shot, camera_name, check_levels
+from .exif import read_capture
+from .raw_image import Capture, Colour, Levels, RawImage, camera_name, check_levels
 from .tiff import Tiff
 
 
@@ -33,7 +33,7 @@ def read_camera(path: Path, tiff: Tiff | None) -> RawImage:
         black = np.array(libraw.black_level_per_channel, np.float32)[site_colours]
         white = np.full((2, 2), libraw.white_level, np.float32)
         colour, other = _colour(libraw), libraw.other
-    shot = _shot(tiff, other)
+    capture = _capture(tiff, other)
     height, width = area[2] - area[0], area[3] - area[1]
     levels = Levels(black, white, np.zeros(height, np.float32), np.zeros(width, np.float32))
     check_levels(path.name, levels)
@@ -44,8 +44,8 @@ def read_camera(path: Path, tiff: Tiff | None) -> RawImage:
         black=black,
         white=white,
         noise=None,
-        camera=camera_name(shot),
-        iso=shot.iso,
+        camera=camera_name(capture),
+        iso=capture.iso,
         orientation={3: 3, 5: 8, 6: 6}.get(sizes.flip, 1),
         stored=stored,
         area=area,
@@ -53,7 +53,7 @@ def read_camera(path: Path, tiff: Tiff | None) -> RawImage:
         black_rows=levels.rows,
         black_columns=levels.columns,
         colour=colour,
-        shot=shot,
+        capture=capture,
     )
 
 
@@ -115,11 +115,11 @@ def _colour(libraw: Any) -> Colour:
     )
 
 
-def _shot(tiff: Tiff | None, other: Any) -> Shot:
+def _capture(tiff: Tiff | None, other: Any) -> Capture:
     """Camera and ISO from TIFF tags where there are any, the rest from LibRaw."""
-    tagged = Shot() if tiff is None else read_shot(tiff)
+    tagged = Capture() if tiff is None else read_capture(tiff)
     dated = other.timestamp is not None and other.timestamp.year > 1970
-    return Shot(
+    return Capture(
         make=tagged.make,
         model=tagged.model,
         iso=tagged.iso or other.iso_speed or None,

@@ -17,11 +17,11 @@ from .errors import RawError
 from .libraw import NotARaw, read_camera
 from .plain import PlainMosaic, read_plain
 from .raw_dng import read_dng
-from .raw_image import Colour, Levels, RawImage, Shot
+from .raw_image import Capture, Colour, Levels, RawImage
 from .tags import Tag
 from .tiff import Tiff, is_tiff
 
-__all__ = ["Colour", "RawImage", "Shot", "read_raw"]
+__all__ = ["Capture", "Colour", "RawImage", "read_raw"]
 
 
 def read_raw(path: Path, pattern: str | None = None) -> RawImage:

@@ -12,7 +12,7 @@ from .counts import normalise
 from .dng_colour import read_colour
 from .dng_pixels import decode_counts
 from .errors import RawError
-from .exif import read_shot
+from .exif import read_capture
 from .libraw import NotARaw, flat_counts, open_libraw
 from .raw_image import Levels, RawImage, camera_name, check_levels
 from .tags import Tag
@@ -30,7 +30,7 @@ def read_dng(path: Path, tiff: Tiff) -> RawImage:
     levels = Levels(facts.black, white, facts.black_rows, facts.black_columns)
     check_levels(path.name, levels)
     top, left, bottom, right = facts.area
-    shot = read_shot(tiff)
+    capture = read_capture(tiff)
     orientation = tiff.integers(tiff.chain[0], Tag.ORIENTATION, (1,))[0]
     return RawImage(
         path=path,
@@ -39,8 +39,8 @@ def read_dng(path: Path, tiff: Tiff) -> RawImage:
         black=levels.black,
         white=levels.white,
         noise=facts.noise,
-        camera=camera_name(shot),
-        iso=shot.iso,
+        camera=camera_name(capture),
+        iso=capture.iso,
         orientation=orientation if 1 <= orientation <= 8 else 1,
         stored=stored,
         area=facts.area,
@@ -48,7 +48,7 @@ def read_dng(path: Path, tiff: Tiff) -> RawImage:
         black_rows=facts.black_rows,
         black_columns=facts.black_columns,
         colour=read_colour(tiff),
-        shot=shot,
+        capture=capture,
         is_dng=True,
     )
 

@@ -28,7 +28,7 @@ class Levels:
 
 
 @dataclass(frozen=True, eq=False)
-class Shot:
+class Capture:
     """How a photograph was taken, as far as the file says; None where it does not."""
 
     make: str = ""
@@ -82,7 +82,7 @@ class RawImage:
     black_columns: NDArray[np.float32]
     """[W] likewise (BlackLevelDeltaH)."""
     colour: Colour = field(default_factory=Colour)
-    shot: Shot = field(default_factory=Shot)
+    capture: Capture = field(default_factory=Capture)
     is_dng: bool = False
     """Whether `path` is a DNG, so that the output can be the patched original."""
 
@@ -99,9 +99,9 @@ def check_levels(name: str, levels: Levels) -> None:
         raise RawError(f"{name}: black level {black:g} is not below white level {white:g}: damaged metadata")
 
 
-def camera_name(shot: Shot) -> str:
+def camera_name(capture: Capture) -> str:
     """Make and model, without saying the make twice."""
-    first_word = shot.make.split(" ")[0]
-    if first_word and shot.model.lower().startswith(first_word.lower()):
-        return shot.model
-    return f"{shot.make} {shot.model}".strip()
+    first_word = capture.make.split(" ")[0]
+    if first_word and capture.model.lower().startswith(first_word.lower()):
+        return capture.model
+    return f"{capture.make} {capture.model}".strip()

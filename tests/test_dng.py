@@ -303,8 +303,8 @@ def test_new_dng_of_a_camera_raw(tmp_path: Path) -> None:
     same = write(raw, raw.mosaic, tmp_path / "out.dng")
     np.testing.assert_array_equal(same.stored, raw.stored)
     assert (same.camera, same.iso, same.phase) == (raw.camera, raw.iso, raw.phase)
-    assert same.shot.taken == raw.shot.taken
-    assert same.shot.f_number == pytest.approx(raw.shot.f_number)
+    assert same.capture.taken == raw.capture.taken
+    assert same.capture.f_number == pytest.approx(raw.capture.f_number)
 
 
 def refused(raw: RawImage, target: Path, message: str) -> None:
