@@ -7,13 +7,12 @@ from numpy.typing import NDArray
 
 from .errors import RawError
 from .raw_image import Colour
+from .srgb import SRGB_TO_XYZ
 from .tags import Tag
 from .tiff import Tiff
 
 Matrix = NDArray[np.float64]
 
-SRGB_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-"""Linear sRGB to XYZ, white D65 (IEC 61966-2-1)."""
 _D65 = 21
 
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from .cfa import CFA_PHOTOMETRIC
 from .counts import quantise
-from .dng_colour import SRGB_TO_XYZ
 from .dng_tiles import append_tiles
 from .exif import DATE_FORMAT
 from .preview_entries import preview_entries
 from .raw_image import RawImage
+from .srgb import SRGB_TO_XYZ
 from .tags import Kind, Tag
 from .tiff import Appendix, Entry, Layout
 from .treatment import Treatment

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .bayer import PHASES
 from .raw_image import RawImage
+from .srgb import srgb_curve
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -44,7 +45,7 @@ def render(raw: RawImage, mosaic: Floats, height: int, width: int, old: Pixels |
     steps: Floats = np.linspace(0, top, 2**16, dtype=np.float32)
     if old is None:
         bright = max(float(np.quantile(before.max(axis=2), 0.99)), 1e-6)
-        curves = np.repeat(_srgb(steps / bright)[:, None], 3, axis=1)
+        curves = np.repeat(srgb_curve(steps / bright)[:, None], 3, axis=1)
     else:
         wanted: Floats = old.astype(np.float32) / np.float32(255)
         curves = _tones_of(_resize(wanted, small_height, small_width), before, steps)
@@ -70,19 +71,13 @@ def _develop(raw: RawImage, mosaic: Floats, height: int, width: int) -> Floats:
     return developed
 
 
-def _srgb(linear: Floats) -> Floats:
-    """The sRGB curve of values ≥ 0, continued above 1."""
-    curved: Floats = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return curved
-
-
 def _tones_of(old: Floats, before: Floats, steps: Floats) -> Floats:
     """Three curves [steps,3], sampled at `steps`, that give `before` the distribution of `old`'s channels."""
     curves = np.empty((len(steps), 3), np.float32)
     for channel in range(3):
         found = np.quantile(before[..., channel], _QUANTILES)
         wanted = np.quantile(old[..., channel], _QUANTILES)
-        curves[:, channel] = np.interp(_srgb(steps), _srgb(np.maximum(found, 0)), wanted)
+        curves[:, channel] = np.interp(srgb_curve(steps), srgb_curve(np.maximum(found, 0)), wanted)
     return curves
 
 

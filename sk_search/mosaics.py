@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from sk_deploy.errors import ConfigError
+from sk_deploy.srgb import SRGB_TO_XYZ
 
 # Four cameras' XYZ -> camera matrices: Brooks et al. 2019, released code (Apache-2.0).
 _XYZ_TO_CAMERA = (
@@ -22,12 +23,6 @@ _XYZ_TO_CAMERA = (
     ((0.4913, -0.0541, -0.0202), (-0.6130, 1.3513, 0.2906), (-0.1564, 0.2151, 0.7183)),
     ((0.8380, -0.2630, -0.0639), (-0.2887, 1.0725, 0.2496), (-0.0627, 0.1427, 0.5438)),
     ((0.6596, -0.2079, -0.0562), (-0.4782, 1.3016, 0.1933), (-0.0970, 0.1581, 0.5181)),
-)
-# Linear sRGB -> XYZ (IEC 61966-2-1).
-_RGB_TO_XYZ = (
-    (0.4124564, 0.3575761, 0.1804375),
-    (0.2126729, 0.7151522, 0.0721750),
-    (0.0193339, 0.1191920, 0.9503041),
 )
 
 
@@ -193,7 +188,8 @@ def _camera_matrix(batch: int, generator: torch.Generator) -> torch.Tensor:
 @lru_cache
 def _rgb_to_camera(device: torch.device) -> torch.Tensor:
     """Linear sRGB -> each of the four cameras [4,3,3]. Kept, because copying to a device waits for it."""
-    return torch.tensor(_XYZ_TO_CAMERA, device=device) @ torch.tensor(_RGB_TO_XYZ, device=device)
+    to_xyz = torch.tensor(SRGB_TO_XYZ, dtype=torch.float32, device=device)
+    return torch.tensor(_XYZ_TO_CAMERA, device=device) @ to_xyz
 
 
 def _inverse_gains(batch: int, generator: torch.Generator, config: MosaicConfig) -> torch.Tensor:

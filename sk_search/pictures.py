@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_deploy.bayer import pack
+from sk_deploy.srgb import srgb_curve
 
 Picture = NDArray[np.uint8]
 
@@ -38,6 +39,4 @@ def _rgb(mosaic: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _srgb(linear: NDArray[np.float32]) -> Picture:
-    x = np.clip(linear, 0, 1)
-    curve = np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)
-    return np.rint(curve * 255).astype(np.uint8)
+    return np.rint(srgb_curve(np.clip(linear, 0, 1)) * 255).astype(np.uint8)
