@@ -136,9 +136,12 @@ def report(result: Result, as_json: bool) -> None:
 
 def _line(result: Result) -> str:
     sources = {"given": "given", "file": "from the file's NoiseProfile", "estimate": "estimated"}
-    assert result.noise is not None
+    if result.noise is None:
+        noise = "a blind model"
+    else:
+        level = f"{result.noise.shot:.3g},{result.noise.read:.3g}"
+        noise = f"noise {level} {sources[result.noise_source]}"
     return (
         f"{result.target}: {result.megapixels:.1f} MP in {result.denoise_s:.2f} s "
-        f"({result.mp_per_s:.2f} MP/s, {result.model} on {result.provider}), "
-        f"noise {result.noise.shot:.3g},{result.noise.read:.3g} {sources[result.noise_source]}"
+        f"({result.mp_per_s:.2f} MP/s, {result.model} on {result.provider}), {noise}"
     )

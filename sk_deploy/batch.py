@@ -52,9 +52,9 @@ class Result:
     """Why it was skipped or failed, in one line."""
     megapixels: float = 0.0
     noise: NoiseProfile | None = None
-    """That the network was told."""
+    """That the network was told; None for a blind model."""
     noise_source: str = ""
-    """"given", "file" (its NoiseProfile) or "estimate"."""
+    """"given", "file" (its NoiseProfile) or "estimate"; "none" for a blind model."""
     noise_left: NoiseProfile | None = None
     """Of the output, as written to its NoiseProfile."""
     model: str = ""
@@ -104,7 +104,7 @@ def denoise_files(
                 continue
             try:
                 mosaic, result = _denoise(denoiser, job, raw, decoded.seconds, options, progress)
-            except (SkdnError, MemoryError) as error:
+            except Exception as error:  # whatever one file provokes, the others go on
                 yield _failure(job, error)
                 continue
             if writing is not None:
@@ -122,7 +122,7 @@ def _denoise(
     options: Options,
     progress: Callable[[Job, float], None] | None,
 ) -> tuple[NDArray[np.float32], Result]:
-    noise, noise_source = _noise(raw, options)
+    noise, noise_source = (None, "none") if denoiser.spec.blind else _noise(raw, options)
     started = time.perf_counter()
     mosaic = denoiser(
         raw.mosaic,
@@ -158,36 +158,42 @@ def _noise(raw: RawImage, options: Options) -> tuple[NoiseProfile, str]:
 
 def _write(job: Job, raw: RawImage, mosaic: NDArray[np.float32], result: Result, options: Options) -> Result:
     started = time.perf_counter()
-    assert result.noise is not None
-    left = noise_left(mosaic, result.noise)
     software = f"skdn {version('skdn')} ({result.model})"
     try:
-        job.target.parent.mkdir(parents=True, exist_ok=True)
+        left = noise_left(mosaic, result.noise or options.noise or raw.noise)
+        _make_folder(job.target.parent)
         write_dng(raw, mosaic, job.target, noise=left, strength=options.strength, software=software)
-    except (SkdnError, OSError, MemoryError) as error:
+    except Exception as error:  # whatever one file provokes, the others go on
         return _failure(job, error)
     return dataclasses.replace(result, noise_left=left, write_s=time.perf_counter() - started)
 
 
-def noise_left(mosaic: NDArray[np.float32], before: NoiseProfile) -> NoiseProfile:
-    """The noise of a denoised mosaic: estimated, and never above what it had `before`."""
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SkdnError(f"{folder}: cannot be made ({error.strerror}): choose another --out") from error
+
+
+def noise_left(mosaic: NDArray[np.float32], before: NoiseProfile | None) -> NoiseProfile | None:
+    """The noise of a denoised mosaic: estimated, and never above what it had `before` if that is known."""
     try:
         estimate = estimate_noise(mosaic)
     except RawError:  # too small to measure
         return before
+    if before is None:
+        return estimate
     shot, read = min(estimate.shot, before.shot), min(estimate.read, before.read)
     return NoiseProfile(shot, read) if shot + read > 0 else before
 
 
 def _failure(job: Job, error: Exception) -> Result:
     log.debug("%s", job.source, exc_info=error)
-    message = " ".join(str(error).split()) or type(error).__name__
+    message = " ".join(str(error).split())
     if isinstance(error, MemoryError):
-        message = f"not enough memory ({message})"
-    elif isinstance(error, OSError):
-        message = (
-            f"{error.filename or job.target}: cannot be written ({error.strerror}): choose another --out"
-        )
+        message = f"not enough memory ({message})" if message else "not enough memory"
+    elif not isinstance(error, SkdnError):
+        message = f"{type(error).__name__}: {message}"
     if job.source.name not in message:
         message = f"{job.source.name}: {message}"
     return Result(job.source, job.target, "failed", message)

@@ -65,6 +65,9 @@ class _Worker:
         except BrokenProcessPool:
             self.pool = _new_pool()
             return Decoded(RawError(f"{path.name}: the decoder crashed on it: damaged, or too large"), 0.0)
+        except Exception as error:  # the result could not be handed over, say for want of memory
+            log.debug("%s", path, exc_info=True)
+            return Decoded(RawError(f"{path.name}: cannot be decoded ({type(error).__name__}: {error})"), 0.0)
 
     def stop(self) -> None:
         # Waiting for the file at hand: a pool that is left to itself complains when Python exits under it.

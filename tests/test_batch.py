@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import multiprocessing
 import os
 import signal
@@ -79,6 +80,57 @@ def test_one_bad_file_stops_nothing(identity: Denoiser, tmp_path: Path) -> None:
         np.testing.assert_array_equal(denoised.stored, original.stored)
 
 
+@pytest.mark.parametrize("step", ["denoising", "writing"])
+def test_an_error_of_our_own_stops_nothing(
+    identity: Denoiser,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    step: str,
+) -> None:
+    for index, name in enumerate(["a.dng", "b.dng", "c.dng"]):
+        write_shot(tmp_path / name, index)
+    calls = []
+
+    def break_the_second(*arguments: object, **options: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyError("a bug")
+        return (network if step == "denoising" else write_dng)(*arguments, **options)  # type: ignore[arg-type]
+
+    network = identity.session.run
+    if step == "denoising":
+        monkeypatch.setattr(identity.session, "run", break_the_second)
+    else:
+        monkeypatch.setattr("sk_deploy.batch.write_dng", break_the_second)
+    with caplog.at_level(logging.DEBUG, "sk_deploy.batch"):
+        results = run(identity, tmp_path)
+    assert {result.source.name: result.status for result in results} == {
+        "a.dng": "done",
+        "b.dng": "failed",
+        "c.dng": "done",
+    }
+    (message,) = [result.message for result in results if result.status == "failed"]
+    assert message == "b.dng: KeyError: 'a bug'"
+    (record,) = caplog.records
+    assert record.exc_info is not None
+
+
+def test_an_interrupt_ends_the_batch(
+    identity: Denoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shot(tmp_path / "a.dng", 1)
+    write_shot(tmp_path / "b.dng", 2)
+
+    def interrupt(*inputs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(identity.session, "run", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(identity, tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*.dng")) == ["a.dng", "b.dng"]
+
+
 def test_a_result_says_what_ran(identity: Denoiser, tmp_path: Path) -> None:
     write_shot(tmp_path / "a.dng")
     (result,) = run(identity, tmp_path)
@@ -115,6 +167,19 @@ def test_noise_comes_from_the_best_source(tmp_path: Path) -> None:
     assert [(result.noise, result.noise_source) for result in results] == [(given, "given")] * 2
     added = read_raw(results[0].target).mosaic - read_raw(results[0].source).mosaic
     assert np.median(added) == pytest.approx(0.03, abs=1e-3)
+
+
+def test_a_blind_model_needs_no_noise_level(identity: Denoiser, tmp_path: Path) -> None:
+    """Not even of a mosaic that is too small to measure."""
+    np.save(tmp_path / "small.npy", np.full((8, 8), 1000, np.uint16))
+    jobs = find_jobs([tmp_path / "small.npy"])
+    (small,) = denoise_files(identity, jobs, Options(pattern="RGGB"))
+    assert (small.status, small.noise, small.noise_source, small.noise_left) == ("done", None, "none", None)
+    write_shot(tmp_path / "profiled.dng", noise=NoiseProfile(1e-6, 1e-8))
+    (profiled,) = run(identity, tmp_path)
+    assert (profiled.status, profiled.noise_source) == ("done", "none")
+    assert profiled.noise_left is not None
+    assert profiled.noise_left.shot <= 1.001e-6  # the file's own bounds what is left
 
 
 def test_the_output_states_the_noise_that_is_left(tmp_path: Path) -> None:

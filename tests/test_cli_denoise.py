@@ -43,7 +43,8 @@ def refused(done: subprocess.CompletedProcess[str], reason: str) -> None:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    return models.identity(tmp_path / "model.onnx", name="same")
+    """Takes a noise level, as what ships does, and changes nothing."""
+    return models.identity(tmp_path / "model.onnx", name="same", conditioning="map")
 
 
 @pytest.fixture
@@ -72,6 +73,13 @@ def test_one_file(model: Path, shot: Path) -> None:
     again = skdn("denoise", shot, "--model", model)
     assert (again.returncode, again.stderr) == (0, "")
     assert "exists: --force overwrites it" in again.stdout
+
+
+def test_a_blind_model_is_told_no_noise(shot: Path, tmp_path: Path) -> None:
+    blind = models.identity(tmp_path / "blind.onnx", name="blind")
+    done = skdn("denoise", shot, "--model", blind)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("blind on cpu), a blind model\n")
 
 
 def test_many_files_as_json(model: Path, shot: Path, mosaic: Path, tmp_path: Path) -> None:
