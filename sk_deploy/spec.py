@@ -1,16 +1,18 @@
 """What a model file says of itself: the JSON that `metadata_props["skdn"]` of the ONNX file holds.
 
 Input `input` float32 [batch,4,height,width]: planes R, Gr, Gb, B of an RGGB crop,
-(raw − black) / (white − black), not clipped below. Input `noise` float32 [batch,2] (shot, read variance) unless
-the model is blind. Output `output`, same shape as `input`.
+(raw − black) / (white − black), not clipped below. Input `noise` float32 [batch,2] (shot, read variance)
+unless the model is blind. Output `output`, same shape as `input`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from .errors import ModelError
 
@@ -53,7 +55,7 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
-        """Parse and check. Raises ModelError for another schema or missing facts."""
+        """Parse and check. Raises ModelError for another schema, missing facts or facts of the wrong kind."""
         try:
             facts = json.loads(text)
         except json.JSONDecodeError as error:
@@ -63,6 +65,38 @@ class ModelSpec:
             raise ModelError(f"model metadata has schema {found!r}, expected {SCHEMA}: use a matching skdn")
         known = {f.name for f in dataclasses.fields(cls)}
         try:
-            return cls(**{key: value for key, value in facts.items() if key in known})
+            spec = cls(**{key: value for key, value in facts.items() if key in known})
         except TypeError as error:
             raise ModelError(f"model metadata is incomplete: {error}") from error
+        for name, expected, right in _KINDS:
+            if not right(value := getattr(spec, name)):
+                raise ModelError(f"model metadata has {name} {value!r}, expected {expected}: export it again")
+        return spec
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _facts(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _count_from(least: int) -> Callable[[object], bool]:
+    return lambda value: type(value) is int and value >= least
+
+
+def _amount(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= cast(float, value) < math.inf
+
+
+_KINDS: tuple[tuple[str, str, Callable[[object], bool]], ...] = (
+    *((name, "text", _text) for name in ("name", "licence", "conditioning", "training_data")),
+    *((name, "text", _text) for name in ("config_hash", "pooling", "pattern")),
+    *((name, "an object", _facts) for name in ("genotype", "parity")),
+    ("multiple", "a whole number ≥ 1", _count_from(1)),
+    ("halo", "a whole number ≥ 0", _count_from(0)),
+    ("parameters", "a whole number ≥ 0", _count_from(0)),
+    ("macs_per_mp", "a number ≥ 0", _amount),
+)
+"""A fact, what it must be, in words and as a check."""
