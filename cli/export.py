@@ -14,8 +14,9 @@ import click
 @click.option(
     "--licence", default="unstated", show_default=True, help="Licence of the model, as its users see it."
 )
+@click.option("--force", is_flag=True, help="Overwrite a model that exists.")
 @click.pass_context
-def command(ctx: click.Context, run: Path, model: Path, name: str | None, licence: str) -> None:
+def command(ctx: click.Context, run: Path, model: Path, name: str | None, licence: str, force: bool) -> None:
     """Write the network of RUN to MODEL (.onnx), proven equal to what was searched.
 
     Distils and fine-tunes first where the run lacks that.
@@ -26,7 +27,7 @@ def command(ctx: click.Context, run: Path, model: Path, name: str | None, licenc
 
     try:
         with training_progress() as report:
-            spec = export(run, model, name=name, licence=licence, report=report)
+            spec = export(run, model, name=name, licence=licence, force=force, report=report)
     except KeyboardInterrupt:
         click.echo(f"interrupted: the same command continues, skdn export {run} {model}", err=True)
         ctx.exit(130)

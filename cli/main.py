@@ -49,23 +49,28 @@ def main() -> None:
     """Run `skdn`. Exit 0: done; 1: an error the user can act on, in one line; 2: usage; 130: interrupted."""
     from sk_deploy.errors import SkdnError
 
+    debug = "--debug" in sys.argv[1:2]
     try:
         sys.exit(skdn(standalone_mode=False))
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.Abort:
-        print("skdn: interrupted", file=sys.stderr)
-        sys.exit(130)
+        fail("interrupted", 130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except ModuleNotFoundError as error:
-        if "--debug" in sys.argv or (error.name or "").startswith(("sk_", "skdn_")):
+    except Exception as error:
+        if debug:
             raise
-        print(f"skdn: this needs {error.name}: pip install 'skdn[search]'", file=sys.stderr)
-        sys.exit(1)
-    except (SkdnError, OSError) as error:
-        if "--debug" in sys.argv:
-            raise
-        print(f"skdn: {error}", file=sys.stderr)
-        sys.exit(1)
+        if isinstance(error, SkdnError):
+            fail(str(error))
+        if isinstance(error, ModuleNotFoundError):
+            fail(f"this needs {error.name}: pip install 'skdn[search]'")
+        message = " ".join(str(error).split())
+        fail(f"{type(error).__name__}: {message}; `skdn --debug ...` shows where")
+
+
+def fail(message: str, status: int = 1) -> None:
+    """One line on stderr, and the exit status."""
+    print(f"skdn: {message}", file=sys.stderr)
+    sys.exit(status)

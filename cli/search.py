@@ -29,7 +29,7 @@ import click
 )
 @click.option("--target-params", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Parameters.")
 @click.option("--steps", type=click.IntRange(min=1), help="Training steps at most.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Continue the run in --out with the configuration it has.")
 @click.pass_context
 def command(
@@ -71,9 +71,10 @@ def command(
             "type": type_,
             "mode": mode,
         }
-        structure = replace(config.structure, **{k: v for k, v in targets.items() if v is not None})
-        if type_ == "none":
-            structure = replace(structure, target_macs_per_mp=None, target_parameters=None)
+        preset_structure = config.structure
+        if type_ == "none":  # nothing is chosen, so the preset's targets say nothing
+            preset_structure = replace(preset_structure, target_macs_per_mp=None, target_parameters=None)
+        structure = replace(preset_structure, **{k: v for k, v in targets.items() if v is not None})
         config = replace(
             config,
             seed=seed,
@@ -87,6 +88,8 @@ def command(
         with training_progress() as report:
             search(out, config, report)
     except KeyboardInterrupt:
-        click.echo(f"interrupted: continue with  skdn search --out {out} --resume", err=True)
+        begun = (out / "config.json").is_file()
+        hint = f": continue with  skdn search --out {out} --resume" if begun else ""
+        click.echo(f"interrupted{hint}", err=True)
         ctx.exit(130)
     click.echo(f"searched: {out}\nnext: skdn export {out} {out.name}.onnx")

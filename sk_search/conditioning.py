@@ -22,7 +22,7 @@ class Blind(nn.Module):
 
 
 class NoiseMap(nn.Module):
-    """The planes and one more, the noise standard deviation at their local mean (FFDNet, CBDNet)."""
+    """The planes and one more, the noise standard deviation at the mean of a cell (FFDNet, CBDNet)."""
 
     channels = 5
 

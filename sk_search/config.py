@@ -51,6 +51,8 @@ class NetConfig:
         return tuple(sorted({max(unit, unit * round(rate * width / unit)) for rate in self.growth}))
 
     def __post_init__(self) -> None:
+        _one_of("arch", self.arch, ("skipinit-unet",))
+        _one_of("conditioning", self.conditioning, ("none", "map", "k-sigma", "anscombe"))
         if any(k % 2 == 0 or k < 1 for k in self.kernels) or sorted(set(self.kernels)) != list(self.kernels):
             raise ConfigError(f"kernels {self.kernels} must be odd, distinct and ascending")
         if len(self.widths) < 2 or min(self.widths) < 1 or self.blocks < 1 or min(self.growth) <= 0:
@@ -67,6 +69,8 @@ class StructureConfig:
     betas: tuple[float, float] = (0.5, 0.999)
     tau_start: float = 5.0
     tau_end: float = 0.1
+    anneal_steps: int = 0
+    """Steps from tau_start to tau_end; 0: all steps of the search. Patience counts from there on."""
     frozen_share: float = 0.1
     """First part of the search: near-uniform samples, so that no choice starves."""
     hard_share: float = 0.1
@@ -77,8 +81,11 @@ class StructureConfig:
     target_parameters: float | None = None
 
     def __post_init__(self) -> None:
-        if self.bias_rule not in ("marginal", "paper"):
-            raise ConfigError(f"bias_rule {self.bias_rule!r} is neither 'marginal' nor 'paper'")
+        _one_of("type", self.type, ("joint", "none"))
+        _one_of("mode", self.mode, ("full",))
+        _one_of("bias_rule", self.bias_rule, ("marginal", "paper"))
+        if self.type == "none" and (self.target_macs_per_mp or self.target_parameters):
+            raise ConfigError("type none searches nothing, so it cannot meet a target: leave the target out")
 
 
 @dataclass(frozen=True)
@@ -102,8 +109,7 @@ class TrainConfig:
     log_every: int = 100
 
     def __post_init__(self) -> None:
-        if self.schedule not in ("cosine", "constant"):
-            raise ConfigError(f"schedule {self.schedule!r} is neither 'cosine' nor 'constant'")
+        _one_of("schedule", self.schedule, ("cosine", "constant"))
         for name in ("steps", "batch", "validate_every", "patience", "validation_patches", "log_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -153,6 +159,8 @@ class RunConfig:
             "mosaic": MosaicConfig,
             "noise": NoiseConfig,
         }
+        if not isinstance(facts, dict) or not all(isinstance(facts.get(k, {}), dict) for k in parts):
+            raise ConfigError("this configuration is damaged: expected an object of objects")
         made = {k: _from_dict(parts[k], v) if k in parts else v for k, v in facts.items()}
         return _from_dict(cls, made)
 
@@ -191,7 +199,11 @@ def _paper(name: str, widths: tuple[int, ...]) -> RunConfig:
         clip_norm=float("inf"),
     )
     return RunConfig(
-        preset=name, net=net, structure=StructureConfig(bias_rule="paper"), search=train, finetune=train
+        preset=name,
+        net=net,
+        structure=StructureConfig(bias_rule="paper", anneal_steps=50_000),
+        search=train,
+        finetune=train,
     )
 
 
@@ -215,6 +227,11 @@ def tiny() -> RunConfig:
 
 PRESETS = {"paper-model1": paper_model1, "paper-model2": paper_model2, "compact": compact, "tiny": tiny}
 """`--preset` -> the function that returns its configuration."""
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(f"{name} {value!r} is not one of {', '.join(known)}")
 
 
 def _from_dict(cls: type[Any], facts: dict[str, Any]) -> Any:

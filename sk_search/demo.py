@@ -17,8 +17,9 @@ import torch
 
 from sk_deploy import Denoiser, NoiseProfile, read_raw, write_dng
 from sk_deploy.batch import Options, denoise_files
-from sk_deploy.errors import SkdnError
+from sk_deploy.errors import ConfigError, SkdnError
 from sk_deploy.inputs import Job
+from sk_deploy.whole import whole
 
 from .config import tiny
 from .dead_leaves import dead_leaves
@@ -48,7 +49,9 @@ class DemoResult:
 
 
 def demo(folder: Path, report: Callable[[dict[str, Any]], None] = lambda record: None) -> DemoResult:
-    """Run the demo in `folder`, which must not hold a run yet."""
+    """Run the demo in `folder`. ConfigError unless that is new or empty."""
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty: choose another --out")
     run, model = folder / "run", folder / "model.onnx"
     search(run, tiny(), report)
     export(run, model, name="demo", licence="CC0-1.0", report=report)
@@ -65,7 +68,9 @@ def demo(folder: Path, report: Callable[[dict[str, Any]], None] = lambda record:
     tensors = {label: torch.from_numpy(mosaic)[None, None] for label, mosaic in mosaics.items()}
     shown = {label: m[:_SHOWN_PX, :_SHOWN_PX] for label, m in {**mosaics, "clean": clean}.items()}
     picture = folder / "before_after.png"
-    cv2.imwrite(str(picture), side_by_side(develop_alike(shown, "clean"))[..., ::-1])
+    _, png = cv2.imencode(".png", side_by_side(develop_alike(shown, "clean"))[..., ::-1])
+    with whole(picture) as path:
+        path.write_bytes(png.tobytes())
     return DemoResult(
         psnr_db={label: float(psnr_db(x, truth)) for label, x in tensors.items()},
         ssim={label: ssim(x, truth) for label, x in tensors.items()},

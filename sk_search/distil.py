@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sk_deploy.errors import ConfigError
+from sk_deploy.whole import whole
 
 from .config import RunConfig
 from .cost import network_cost
 from .layers import DenseBlock
 from .nets import SkipInitUNet, build_network, build_supernet, superconvs
-from .run import load_config, load_genotype, write_json, write_whole
+from .run import load_config, load_genotype, write_json
 from .superkernel import Choice, Superkernel
 
 GENOTYPE_SCHEMA = 1
@@ -61,9 +64,6 @@ def describe(
     entries = []
     for name, conv in superconvs(net).items():
         superkernel, choice = conv.superkernel, choices[name]
-        p = superkernel.probabilities()  # [n_k,F]
-        kernel_probabilities = p.sum(1) / p.sum()
-        row = superkernel.kernels.index(choice.kernel)
         entries.append(
             {
                 "name": name,
@@ -71,9 +71,9 @@ def describe(
                 "kernels": list(superkernel.kernels),
                 "filters": list(choice.filters),
                 "max_filters": superkernel.max_filters,
-                "probability": float(p[row, list(choice.filters)].min()),
+                "probability": float(superkernel.confidence()),
                 "entropy": float(superkernel.entropy()),
-                "kernel_probabilities": kernel_probabilities.tolist(),
+                "kernel_probabilities": superkernel.kernel_probabilities().tolist(),
             }
         )
     return {
@@ -96,25 +96,27 @@ def load_supernet(run: Path) -> SkipInitUNet:
         raise ConfigError(
             f"{run} has no best.safetensors yet: continue it with `skdn search --out {run} --resume`"
         )
-    net = build_supernet(config.net, config.structure.type, config.structure.bias_rule)
-    net.load_state_dict(load_file(path))
-    return net
+    return _load_weights(build_supernet(config.net, config.structure), path)
 
 
 def distil(run: Path, round_to: int | None = None) -> dict[str, Any]:
     """Write run/genotype.json and run/distilled/best.safetensors; return the genotype.
 
-    round_to: filter counts become multiples of it; None takes the configuration's.
+    round_to: filter counts become multiples of it; None takes the configuration's. Raises ConfigError for a
+    run without a search, or when weights that were fine-tuned for another cut would be orphaned.
     """
     config = load_config(run)
+    if (run / "finetuned").exists():
+        raise ConfigError(f"{run} is fine-tuned already: move {run / 'finetuned'} away to distil again")
     net = load_supernet(run)
     with torch.no_grad():
         choices = argmax_choices(net, round_to or config.net.round_to)
         fixed = cut(net, choices)
-        genotype = describe(net, fixed, choices, config)
+        genotype = {**describe(net, fixed, choices, config), "supernet": supernet_digest(run)}
     folder = run / "distilled"
     folder.mkdir(exist_ok=True)
-    write_whole(folder / "best.safetensors", lambda path: save_file(fixed.state_dict(), path))
+    with whole(folder / "best.safetensors") as path:
+        save_file(fixed.state_dict(), path)
     write_json(run / "genotype.json", genotype)
     return genotype
 
@@ -125,7 +127,23 @@ def choices_of(genotype: dict[str, Any]) -> dict[str, Choice]:
 
 
 def load_network(run: Path, stage: str) -> SkipInitUNet:
-    """The fixed network of a run with the weights of `stage`: "distilled" or "finetuned"."""
+    """The fixed network of a run with the weights of `stage`: "distilled" or "finetuned".
+
+    Raises ConfigError when the run has not come that far, or its files are damaged.
+    """
     net = build_network(load_config(run).net, choices_of(load_genotype(run)))
-    net.load_state_dict(load_file(run / stage / "best.safetensors"))
+    return _load_weights(net, run / stage / "best.safetensors")
+
+
+def supernet_digest(run: Path) -> str:
+    """Identifies the searched weights that a genotype was read from."""
+    return hashlib.sha256((run / "best.safetensors").read_bytes()).hexdigest()[:12]
+
+
+def _load_weights(net: SkipInitUNet, path: Path) -> SkipInitUNet:
+    try:
+        net.load_state_dict(load_file(path))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{path} cannot be loaded ({reason}): make it again") from error
     return net

@@ -7,6 +7,7 @@ supernet under its hard choice = distilled network; trained network = ONNX; ONNX
 from __future__ import annotations
 
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,21 @@ from torch import Tensor, nn
 
 from sk_deploy.errors import ConfigError, ModelError
 from sk_deploy.spec import METADATA_KEY, ModelSpec
+from sk_deploy.whole import whole
 
 from .config import RunConfig
 from .data import Batches
 from .dead_leaves import dead_leaves
-from .distil import choices_of, distil, load_network, load_supernet
+from .distil import choices_of, distil, load_network, load_supernet, supernet_digest
 from .evaluate import denoise_mosaic, self_ensemble
 from .finetune import finetune
 from .mosaics import MosaicConfig, pack, sample_mosaics
 from .nets import superconvs
 from .noise_synthesis import add_noise
 from .pictures import Picture, develop_alike
+from .record import read_record
 from .report import write_report
-from .run import load_config, load_genotype, write_json, write_whole
+from .run import load_config, load_genotype, write_json
 from .training import Report
 
 OPSET = 20
@@ -52,53 +55,53 @@ def export(
     *,
     name: str | None = None,
     licence: str = "unstated",
+    force: bool = False,
     report: Report = lambda record: None,
 ) -> ModelSpec:
     """Write the network of `run` to `target`, after distilling and fine-tuning where the run lacks that.
 
-    name: the model's name, None takes the file's. Raises ConfigError for a run without a search, ModelError
-    when an equality fails.
+    name: the model's name, None takes the file's. Raises ConfigError for a run without a search or a target
+    that cannot be written, ModelError when an equality fails.
     """
-    if target.suffix != ".onnx":
-        raise ConfigError(f"{target} does not end in .onnx")
+    _check_target(target, force)
     config = load_config(run)
-    if not (run / "genotype.json").is_file():
-        distil(run)
-    if not _finished(run / "finetuned"):
-        finetune(run, resume=(run / "finetuned" / "last.pt").is_file(), report=report)
-    parity = distillation_parity(run, config)
+    _finish_stages(run, report)
     net = load_network(run, "finetuned").eval()
+    model, parity = prove(run, net, config)
+    spec = _spec(run, net, config, name or target.stem, licence, parity)
+    onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+    with whole(target) as path:
+        onnx.save(model, path)
+    write_json(run / "export" / "parity.json", {**parity, "limits": _LIMITS, "model": str(target)})
+    write_report(run, _before_after(net, config))
+    return spec
+
+
+def prove(run: Path, net: nn.Module, config: RunConfig) -> tuple[onnx.ModelProto, dict[str, float]]:
+    """The simplified graph of `net`, and the differences that were measured on the way to it.
+
+    They are stored in run/export/parity.json, also when one is too large and ModelError is raised.
+    """
     raw_model = to_onnx(net, blind=config.net.conditioning == "none")
-    simplified, _ = onnxsim.simplify(raw_model)
-    onnx.checker.check_model(simplified)
+    model, _ = onnxsim.simplify(raw_model)
+    onnx.checker.check_model(model)
     planes, noise = _example(2, 8 * config.net.multiple)
     with torch.no_grad():
         expected = net(planes, noise).numpy()
-    exported = _run_onnx(raw_model.SerializeToString(), planes, noise)
-    parity["torch_onnx"] = _relative(exported, expected)
-    parity["onnx_simplified"] = _relative(_run_onnx(simplified.SerializeToString(), planes, noise), exported)
-    _gate(parity)
-
-    genotype = load_genotype(run)
-    spec = ModelSpec(
-        name=name or target.stem,
-        licence=licence,
-        multiple=config.net.multiple,
-        halo=measure_halo(net, config),
-        conditioning=config.net.conditioning,
-        macs_per_mp=genotype["macs_per_mp"],
-        parameters=genotype["parameters"],
-        genotype=genotype,
-        training_data=", ".join(Path(source).name for source in config.data),
-        parity=parity,
-        config_hash=config.digest(),
-    )
-    onnx.helper.set_model_props(simplified, {METADATA_KEY: spec.to_json()})
+    exported = _run_onnx(raw_model, planes, noise)
+    simplified = _run_onnx(model, planes, noise)
+    parity = distillation_parity(run, config) | {
+        "torch_onnx": _relative(exported, expected),
+        "onnx_simplified": _relative(simplified, exported),
+    }
     (run / "export").mkdir(exist_ok=True)
     write_json(run / "export" / "parity.json", {**parity, "limits": _LIMITS})
-    write_whole(target, lambda path: onnx.save(simplified, path))
-    write_report(run, _before_after(net, config))
-    return spec
+    for equality, limit in _LIMITS.items():
+        if not parity[equality] <= limit:
+            raise ModelError(
+                f"not exported: {equality} differs by {parity[equality]:.2e}, the limit is {limit:.0e}"
+            )
+    return model, parity
 
 
 def to_onnx(net: nn.Module, blind: bool) -> onnx.ModelProto:
@@ -106,16 +109,18 @@ def to_onnx(net: nn.Module, blind: bool) -> onnx.ModelProto:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it names every package that it could use
     planes, noise = _example(2, 64)
     axes = {0: "batch", 2: "height", 3: "width"}
-    program = torch.onnx.export(
-        net,
-        (planes,) if blind else (planes, noise),
-        dynamo=True,
-        input_names=["input"] if blind else ["input", "noise"],
-        output_names=["output"],
-        opset_version=OPSET,
-        dynamic_shapes=(axes,) if blind else (axes, {0: "batch"}),
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter about itself
+        program = torch.onnx.export(
+            net,
+            (planes,) if blind else (planes, noise),
+            dynamo=True,
+            input_names=["input"] if blind else ["input", "noise"],
+            output_names=["output"],
+            opset_version=OPSET,
+            dynamic_shapes=(axes,) if blind else (axes, {0: "batch"}),
+            verbose=False,
+        )
     return program.model_proto
 
 
@@ -148,7 +153,7 @@ def _before_after(net: nn.Module, config: RunConfig) -> list[tuple[str, Picture]
     mosaics = {
         "noisy": noisy,
         "denoised": denoise_mosaic(net, noisy, levels),
-        "with self-ensemble": self_ensemble(net, noisy, levels, 2 * config.net.multiple),
+        "with self-ensemble": self_ensemble(net, noisy, levels, 4 * config.net.multiple),
         "clean": clean,
     }
     return develop_alike({label: m[0, 0].numpy() for label, m in mosaics.items()}, "clean")
@@ -158,38 +163,70 @@ def _before_after(net: nn.Module, config: RunConfig) -> list[tuple[str, Picture]
 def measure_halo(net: nn.Module, config: RunConfig) -> int:
     """Packed pixels beyond which a change moves the output by less than a quarter of a 14-bit step.
 
-    Measured, because the theoretical field counts paths that carry nothing: every column right of the middle
-    is exchanged for another scene, at noise levels across the training range, along both axes.
+    Measured, because the theoretical field counts paths that carry nothing. What lies beyond an edge is cut
+    off, as at the edge of a tile, and also exchanged for another scene; along both axes, at noise levels
+    across the training range. Raises ModelError when the reach is larger than can be measured.
     """
     multiple = config.net.multiple
-    side = 2 * (2 * _REACH_PACKED)  # sensor pixels
-    scenes = dead_leaves(4, side, seed=config.seed + 1).float()
+    side_px = 4 * _REACH_PACKED
+    scenes = dead_leaves(4, side_px, seed=config.seed + 1).float()
     generator = torch.Generator().manual_seed(0)
-    batches = Batches(scenes, MosaicConfig(patch_px=side), config.noise)
+    batches = Batches(scenes, MosaicConfig(patch_px=side_px), config.noise)
     reach = 0
-    for _ in range(4):
-        _, one, levels = batches.sample(2, generator)
-        other = batches.sample(2, generator)[1]
-        for axis in (2, 3):
-            x, y = pack(one), pack(other)
-            if axis == 2:
-                x, y = (plane.transpose(2, 3) for plane in (x, y))
-            x, y = (plane[:, :, : 8 * multiple] for plane in (x, y))  # a strip is enough
-            mixed = torch.cat([x[..., :_REACH_PACKED], y[..., _REACH_PACKED:]], 3)
-            if axis == 2:
-                x, mixed = (plane.transpose(2, 3) for plane in (x, mixed))
-            change = (net(x, levels) - net(mixed, levels)).abs().amax((0, 1, 5 - axis))
-            touched = torch.nonzero(change[:_REACH_PACKED] > _QUARTER_STEP)
+    for axis in (2, 3, 2, 3):
+        (_, one, noise), (_, other, _) = batches.sample(2, generator), batches.sample(2, generator)
+        # A strip [2,4,·,·] across the edge is enough; its long side is `axis`.
+        x, y = (pack(m).narrow(5 - axis, 0, 8 * multiple) for m in (one, other))
+        near, beyond = x.narrow(axis, 0, _REACH_PACKED), y.narrow(axis, _REACH_PACKED, _REACH_PACKED)
+        kept = net(x, noise).narrow(axis, 0, _REACH_PACKED)
+        for changed in (net(near, noise), net(torch.cat([near, beyond], axis), noise)):
+            change = (kept - changed.narrow(axis, 0, _REACH_PACKED)).abs().amax((0, 1, 5 - axis))
+            touched = torch.nonzero(change > _QUARTER_STEP)
             reach = max(reach, _REACH_PACKED - int(touched.min()) if len(touched) else 0)
+    if reach >= _REACH_PACKED:
+        raise ModelError(f"not exported: a change reaches {_REACH_PACKED} packed pixels or more")
     return -(-reach // multiple) * multiple
 
 
-def _finished(folder: Path) -> bool:
-    """Whether fine-tuning ended: by steps or by patience, not by an interruption."""
-    if not (folder / "last.pt").is_file() or not (folder / "best.safetensors").is_file():
-        return False
-    state = torch.load(folder / "last.pt", map_location="cpu", weights_only=True)
-    return bool(state["finished"])
+def _check_target(target: Path, force: bool) -> None:
+    """Before hours of training, not after."""
+    if target.suffix != ".onnx":
+        raise ConfigError(f"{target} does not end in .onnx")
+    if not target.parent.is_dir():
+        raise ConfigError(f"{target.parent} is not a folder: make it, or choose another place for the model")
+    if target.exists() and not force:
+        raise ConfigError(f"{target} exists: --force overwrites it")
+
+
+def _finish_stages(run: Path, report: Report) -> None:
+    if not (run / "genotype.json").is_file():
+        distil(run)
+    if load_genotype(run).get("supernet") != supernet_digest(run):
+        raise ConfigError(
+            f"{run} was searched on after it was distilled: move {run / 'genotype.json'} and "
+            f"{run / 'finetuned'} away, then export again"
+        )
+    if not read_record(run).finetune.finished:
+        finetune(run, resume=(run / "finetuned" / "last.pt").is_file(), report=report)
+
+
+def _spec(
+    run: Path, net: nn.Module, config: RunConfig, name: str, licence: str, parity: dict[str, float]
+) -> ModelSpec:
+    genotype = load_genotype(run)
+    return ModelSpec(
+        name=name,
+        licence=licence,
+        multiple=config.net.multiple,
+        halo=measure_halo(net, config),
+        conditioning=config.net.conditioning,
+        macs_per_mp=genotype["macs_per_mp"],
+        parameters=genotype["parameters"],
+        genotype=genotype,
+        training_data=", ".join(Path(source).name for source in config.data),
+        parity=parity,
+        config_hash=config.digest(),
+    )
 
 
 def _example(batch: int, side: int) -> tuple[Tensor, Tensor]:
@@ -200,8 +237,8 @@ def _example(batch: int, side: int) -> tuple[Tensor, Tensor]:
     return planes, levels
 
 
-def _run_onnx(model: bytes, planes: Tensor, noise: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+def _run_onnx(model: onnx.ModelProto, planes: Tensor, noise: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     feeds = {"input": planes.numpy(), "noise": noise.numpy()}
     names = {i.name for i in session.get_inputs()}
     return session.run(None, {name: value for name, value in feeds.items() if name in names})[0]
@@ -209,9 +246,3 @@ def _run_onnx(model: bytes, planes: Tensor, noise: Tensor) -> np.ndarray[Any, np
 
 def _relative(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
     return float(np.abs(a - b).max() / np.ptp(b))
-
-
-def _gate(parity: dict[str, float]) -> None:
-    for name, limit in _LIMITS.items():
-        if name in parity and not parity[name] <= limit:
-            raise ModelError(f"not exported: {name} differs by {parity[name]:.2e}, the limit is {limit:.0e}")

@@ -20,21 +20,21 @@ def finetune(
 ) -> None:
     """Fine-tune in run/finetuned, from the distilled weights, or continue there.
 
-    steps: None takes the run's configuration. Raises ConfigError when the run is not distilled, or when
-    fine-tuned weights would be lost.
+    steps: None takes the run's configuration; with `resume` another number lengthens or shortens the
+    schedule from there on. Raises ConfigError when the run is not distilled, or when fine-tuned weights would
+    be lost.
     """
     folder = run / "finetuned"
     config = load_config(run)
     if resume:
-        if steps is not None:
-            raise ConfigError("a resumed fine-tuning keeps the number of steps that it was started with")
         if not (folder / "config.json").is_file():
             raise ConfigError(f"{folder} holds nothing to resume: start with `skdn finetune {run}`")
-        train_config = TrainConfig.from_dict(load_json(folder / "config.json"))
+        begun = TrainConfig.from_dict(load_json(folder / "config.json"))
     else:
         if (folder / "last.pt").exists():
             raise ConfigError(f"{folder} is trained already: continue it with --resume, or move it away")
-        train_config = replace(config.finetune, steps=steps or config.finetune.steps)
+        begun = config.finetune
+    train_config = replace(begun, steps=steps or begun.steps)
     device = pick_device()
     net = load_network(run, "distilled").to(device)
     train, held_out = load_data(config, device)
@@ -47,7 +47,7 @@ def finetune(
         train_config,
         train,
         validation_set(held_out, train_config.validation_patches),
-        margin_px=2 * config.net.multiple,
+        margin_px=4 * config.net.multiple,
         seed=config.seed + 1,
         report=report,
     )

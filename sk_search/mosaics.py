@@ -39,6 +39,8 @@ class MosaicConfig:
     red_gain: tuple[float, float] = (1.2, 2.8)
     blue_gain: tuple[float, float] = (1.2, 2.6)
     """White balance gains; the mosaic holds the scene divided by them."""
+    saturation: tuple[float, float] = (0.7, 1.6)
+    """Scale of the distance from grey: photographs rarely hold the colours of flowers and stage light."""
     exposure: tuple[float, float] = (0.03, 1.2)
     """Scale of the scene, log-uniform."""
     unscaled_share: float = 0.4
@@ -47,7 +49,7 @@ class MosaicConfig:
     def __post_init__(self) -> None:
         if self.patch_px < 2 or self.patch_px % 2:
             raise ConfigError(f"patch_px is {self.patch_px}: expected an even number of sensor pixels")
-        for name in ("blur_px", "red_gain", "blue_gain", "exposure"):
+        for name in ("blur_px", "red_gain", "blue_gain", "saturation", "exposure"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ConfigError(f"{name} is {low:g} to {high:g}: expected 0 < low <= high")
@@ -158,7 +160,8 @@ def _photograph(rgb: torch.Tensor, generator: torch.Generator, config: MosaicCon
     Camera colours are computed at the sites that record them only.
     """
     batch, _, size, _ = rgb.shape
-    exposed = (rgb * _exposure(batch, generator, config)).clamp_max(1.0)
+    exposed = _saturate(rgb, generator, config) * _exposure(batch, generator, config)
+    exposed = exposed.clamp_max(1.0)
     camera = _camera_matrix(batch, generator)  # [B,3,3]
     recorded = torch.cat((camera[:, :2], camera[:, 1:]), dim=1)  # R, Gr, Gb, B [B,4,3]
     sites = F.pixel_unshuffle(exposed, 2).view(batch, 3, 4, -1)  # colour, site
@@ -169,6 +172,13 @@ def _photograph(rgb: torch.Tensor, generator: torch.Generator, config: MosaicCon
     fade = ((luminance - 0.9) / 0.1).clamp(0, 1).square()
     planes = colour * torch.maximum(fade + (1 - fade) * gain, gain)
     return unpack(planes.clamp(0, 1).view(batch, 4, size // 2, size // 2))
+
+
+def _saturate(rgb: torch.Tensor, generator: torch.Generator, config: MosaicConfig) -> torch.Tensor:
+    """[B,3,P,P] -> the same, each sample's colours moved away from or towards grey; never negative."""
+    low, high = config.saturation
+    scale = low + _uniform((len(rgb), 1, 1, 1), generator) * (high - low)
+    return torch.lerp(rgb.mean(1, keepdim=True), rgb, scale).clamp_min(0)
 
 
 def _exposure(batch: int, generator: torch.Generator, config: MosaicConfig) -> torch.Tensor:

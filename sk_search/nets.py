@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .conditioning import CONDITIONINGS
-from .config import NetConfig
-from .layers import ConvReLU, DenseBlock, SuperConvReLU
+from .config import NetConfig, StructureConfig
+from .layers import CONVOLUTIONS, ConvReLU, DenseBlock, SuperConvReLU
 from .superkernel import SUPERKERNELS, Choice
 
 MakeConv = Callable[[str, int, int], nn.Module]
@@ -71,12 +71,13 @@ class SkipInitUNet(nn.Module):
 ARCHS = {"skipinit-unet": SkipInitUNet}
 
 
-def build_supernet(config: NetConfig, kind: str, bias_rule: str = "marginal") -> SkipInitUNet:
-    """The network with a superkernel of type `kind` (a key of SUPERKERNELS) in every searched place."""
+def build_supernet(config: NetConfig, structure: StructureConfig) -> SkipInitUNet:
+    """The network with a superkernel in every searched place."""
+    superkernel, convolution = SUPERKERNELS[structure.type], CONVOLUTIONS[structure.mode]
 
     def make_conv(name: str, channels_in: int, width: int) -> nn.Module:
-        superkernel = SUPERKERNELS[kind](config.kernels, config.filter_counts(width))
-        return SuperConvReLU(channels_in, superkernel, bias_rule)
+        options = superkernel(config.kernels, config.filter_counts(width))
+        return convolution(channels_in, options, structure.bias_rule)
 
     return ARCHS[config.arch](config, make_conv)
 

@@ -51,8 +51,9 @@ class StageRecord:
         """Whether the stage came to its end, or to the end of its patience."""
         if self.best is None:
             return False
-        since = sum(row["kind"] == "validation" and row["step"] > self.best["step"] for row in self.rows)
-        return self.step >= self.steps or (self.patience is not None and since >= self.patience)
+        validated = [row["step"] for row in self.rows if row["kind"] == "validation"]
+        since = sum(step > self.best["step"] for step in validated)
+        return validated[-1] >= self.steps or (self.patience is not None and since >= self.patience)
 
     def series(self, kind: str, key: str) -> tuple[list[int], list[float]]:
         """Steps and values of one logged quantity, without the steps where it is absent or not finite."""

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_deploy.genotype import Gene, genes
+from sk_deploy.whole import whole
 
 from .record import RunRecord, StageRecord, is_number, read_record
 from .report_architecture import draw_architecture, kernel_colour
 from .report_curves import draw_curves
 from .report_evolution import draw_evolution
 from .report_page import figure, image, page, paragraph, section, table, tile
-from .run import write_whole
 
 Crops = list[tuple[str, NDArray[np.uint8]]]
 """Label and picture, RGB [h,w,3] or grey [h,w], in the order they are shown."""
@@ -43,7 +43,8 @@ def write_report(run: Path, crops: Crops | None = None) -> Path:
     ]
     path = run / "report.html"
     text = page(f"{name} – skdn report", "\n".join(filter(None, sections)))
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return path
 
 

@@ -12,45 +12,38 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sk_deploy.errors import ConfigError
+from sk_deploy.whole import whole
 
 from .config import RunConfig
 
 SCHEMA = 1
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` on a temporary name beside `path`, then rename: the file appears whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_json(path: Path, facts: object) -> None:
     """Indented JSON, whole or not at all."""
     text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def claim_folder(folder: Path) -> None:
+    """Make the folder of a new run. ConfigError if a run is there already, or it cannot be made."""
+    if (folder / "config.json").exists():
+        raise ConfigError(f"{folder} holds a run already: continue it with --resume, or choose another --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made ({error.strerror}): choose another --out") from error
 
 
 def create_run(folder: Path, config: RunConfig) -> None:
-    """Make the run directory with its configuration. ConfigError if a run is there already."""
-    if (folder / "config.json").exists():
-        raise ConfigError(f"{folder} holds a run already: continue it with --resume, or choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write what makes the folder a run: its configuration."""
     write_json(
         folder / "config.json",
         {
@@ -75,7 +68,7 @@ def load_config(folder: Path) -> RunConfig:
         raise ConfigError(
             f"{path} has schema {facts.get('schema')!r}, expected {SCHEMA}: use a matching skdn"
         )
-    return RunConfig.from_dict(facts["config"])
+    return RunConfig.from_dict(facts.get("config", {}))
 
 
 def load_genotype(folder: Path) -> dict[str, Any]:
@@ -90,7 +83,7 @@ def load_json(path: Path) -> dict[str, Any]:
     """A file that holds one JSON object. ConfigError when it does not."""
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise ConfigError(f"{path} is not JSON: {error}") from error
     if not isinstance(facts, dict):
         raise ConfigError(f"{path} holds {type(facts).__name__}, expected an object")

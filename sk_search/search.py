@@ -9,7 +9,7 @@ import torch
 from .config import RunConfig
 from .data import load_data, validation_set
 from .nets import build_supernet
-from .run import create_run, load_config
+from .run import claim_folder, create_run, load_config
 from .structure import Structure
 from .training import Report, Trainer
 
@@ -27,12 +27,14 @@ def search(run: Path, config: RunConfig | None, report: Report = lambda record: 
     resume = config is None
     if config is None:
         config = load_config(run)
+    else:
+        claim_folder(run)
     device = pick_device()
     train, held_out = load_data(config, device)
     if not resume:
         create_run(run, config)
     torch.manual_seed(config.seed)  # initial weights
-    net = build_supernet(config.net, config.structure.type, config.structure.bias_rule).to(device)
+    net = build_supernet(config.net, config.structure).to(device)
     trainer = Trainer(
         "search",
         run,
@@ -40,7 +42,7 @@ def search(run: Path, config: RunConfig | None, report: Report = lambda record: 
         config.search,
         train,
         validation_set(held_out, config.search.validation_patches),
-        margin_px=2 * config.net.multiple,
+        margin_px=4 * config.net.multiple,
         seed=config.seed,
         structure=Structure(net, config.structure),
         report=report,

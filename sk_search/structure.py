@@ -110,9 +110,8 @@ class Structure:
         cost = self.cost()
         kernels, widths, entropies = {}, {}, []
         for name, superkernel in self.superkernels.items():
-            p = superkernel.probabilities()
-            kernels[name] = [round(v, 5) for v in (p.sum(1) / p.sum()).tolist()]
-            widths[name] = round(float(p.sum()), 3)
+            kernels[name] = [round(v, 5) for v in superkernel.kernel_probabilities().tolist()]
+            widths[name] = round(float(superkernel.probabilities().sum()), 3)
             entropies.append(float(superkernel.entropy()))
         return {
             "temperature": self.tau,

@@ -41,9 +41,9 @@ class Superkernel(nn.Module):
         distance = torch.maximum(reach[:, None], reach[None, :])
         slices = torch.stack([(distance <= k // 2).float() for k in self.kernels])
         self.register_buffer("slices", slices, persistent=False)  # [n_k,K,K] centred k×k ones
-        # [n_k,F], in force for the next forward passes; at first the largest slice.
-        self.weights = torch.zeros(len(self.kernels), self.max_filters)
-        self.weights[-1] = 1.0
+        largest = torch.zeros(len(self.kernels), self.max_filters)
+        largest[-1] = 1.0
+        self.register_buffer("weights", largest, persistent=False)  # [n_k,F] in force for a forward pass
 
     @property
     def max_kernel(self) -> int:
@@ -79,8 +79,16 @@ class Superkernel(nn.Module):
         """The expected weights [n_k,F]: P(filter f is used with kernel size k)."""
         raise NotImplementedError
 
+    def kernel_probabilities(self) -> Tensor:
+        """P(kernel size), [n_k]."""
+        raise NotImplementedError
+
     def argmax(self) -> Choice:
         """The most probable choice."""
+        raise NotImplementedError
+
+    def confidence(self) -> Tensor:
+        """The probability of the most probable choice."""
         raise NotImplementedError
 
     def entropy(self) -> Tensor:
@@ -107,6 +115,12 @@ class JointSuperkernel(Superkernel):
     def probabilities(self) -> Tensor:
         return self._joint() @ self.prefix
 
+    def kernel_probabilities(self) -> Tensor:
+        return self._joint().sum(1)
+
+    def confidence(self) -> Tensor:
+        return self._joint().max()
+
     def argmax(self) -> Choice:
         kernel, count = divmod(int(self.logits.argmax()), len(self.filters))
         return Choice(self.kernels[kernel], tuple(range(self.filters[count])))
@@ -126,6 +140,12 @@ class PlainSuperkernel(Superkernel):
 
     def probabilities(self) -> Tensor:
         return self.slices.new_ones(1, self.max_filters)
+
+    def kernel_probabilities(self) -> Tensor:
+        return self.slices.new_ones(1)
+
+    def confidence(self) -> Tensor:
+        return self.slices.new_ones(())
 
     def argmax(self) -> Choice:
         return Choice(self.max_kernel, tuple(range(self.max_filters)))

@@ -10,8 +10,6 @@ from skdn_cli.main import skdn
 
 from sk_deploy import NoiseProfile, read_raw, write_dng
 
-EXPORT_WARNINGS = ("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-
 
 def run(*arguments):
     """One `skdn` command that must succeed; its standard output."""
@@ -20,7 +18,6 @@ def run(*arguments):
     return result.stdout
 
 
-@pytest.mark.filterwarnings(*EXPORT_WARNINGS)
 def test_search_export_denoise(tmp_path):
     found, model = tmp_path / "run", tmp_path / "model.onnx"
     out = run("search", "--type", "joint", "--preset", "tiny", "--steps", 6, "--out", found)
@@ -48,7 +45,6 @@ def test_resume_takes_no_other_option(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings(*EXPORT_WARNINGS)
 def test_demo_gains_four_decibels(tmp_path):
     facts = json.loads(run("demo", "--out", tmp_path / "demo", "--json"))
     psnr_db = facts["psnr_db"]

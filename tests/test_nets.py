@@ -32,7 +32,7 @@ def trained_like(net):
 @pytest.mark.parametrize(("preset", "count"), [("paper-model1", 28), ("paper-model2", 20)])
 def test_paper_models_have_as_many_superkernels_as_the_paper_says(preset, count):
     config = PRESETS[preset]()
-    net = build_supernet(config.net, "joint", config.structure.bias_rule)
+    net = build_supernet(config.net, config.structure)
     assert len(superconvs(net)) == count
     first = next(iter(superconvs(net).values())).superkernel
     assert first.kernels == (3, 5)
@@ -45,7 +45,7 @@ def test_paper_models_have_as_many_superkernels_as_the_paper_says(preset, count)
 def test_distilled_equals_the_supernet_under_its_hard_choice(kind, rule, conditioning):
     config = replace(NET, conditioning=conditioning)
     torch.manual_seed(0)
-    net = trained_like(build_supernet(config, kind, rule)).double()
+    net = trained_like(build_supernet(config, StructureConfig(type=kind, bias_rule=rule))).double()
     choices = argmax_choices(net, round_to=2)
     fixed = cut(net, choices)
     for name, conv in superconvs(net).items():
@@ -59,7 +59,7 @@ def test_distilled_equals_the_supernet_under_its_hard_choice(kind, rule, conditi
 
 def test_network_from_genotype_takes_the_distilled_weights():
     torch.manual_seed(0)
-    net = trained_like(build_supernet(NET, "joint"))
+    net = trained_like(build_supernet(NET, StructureConfig()))
     choices = argmax_choices(net, 2)
     with torch.no_grad():
         fixed = cut(net, choices)
@@ -72,7 +72,7 @@ def test_network_from_genotype_takes_the_distilled_weights():
 
 
 def test_cost_of_a_choice_is_the_cost_of_the_distilled_network():
-    net = trained_like(build_supernet(NET, "joint"))
+    net = trained_like(build_supernet(NET, StructureConfig()))
     structure = Structure(net, StructureConfig())
     choices = structure.choose()
     macs_per_mp, parameters = network_cost(cut(net, choices))
@@ -84,7 +84,7 @@ def test_cost_of_a_choice_is_the_cost_of_the_distilled_network():
 
 def test_expected_cost_is_the_mean_over_samples():
     torch.manual_seed(3)
-    net = trained_like(build_supernet(NET, "joint"))
+    net = trained_like(build_supernet(NET, StructureConfig()))
     structure = Structure(net, StructureConfig())
     generator = torch.Generator().manual_seed(0)
     costs = []
@@ -99,7 +99,7 @@ def test_expected_cost_is_the_mean_over_samples():
 
 def test_macs_are_those_of_the_convolutions_that_run():
     """Counted again from shapes, by hooks on a known input."""
-    fixed = cut(net := build_supernet(NET, "none"), argmax_choices(net, 2))
+    fixed = cut(net := build_supernet(NET, StructureConfig(type="none")), argmax_choices(net, 2))
     counted = network_cost(fixed)[0]
     macs = 0
 
@@ -116,13 +116,31 @@ def test_macs_are_those_of_the_convolutions_that_run():
 
 def test_supernet_has_an_expected_cost_only():
     with pytest.raises(TypeError, match="distilled"):
-        network_cost(build_supernet(NET, "joint"))
+        network_cost(build_supernet(NET, StructureConfig()))
+
+
+def test_a_target_below_the_smallest_network_is_refused():
+    with pytest.raises(ConfigError, match="smallest"):
+        Structure(build_supernet(NET, StructureConfig()), StructureConfig(target_macs_per_mp=1e6))
+
+
+def test_reported_probabilities_are_those_of_the_choices():
+    superkernel = JointSuperkernel((3, 5), (2, 8))
+    with torch.no_grad():
+        superkernel.logits.copy_(torch.tensor([[0.1, 0.2], [0.3, 0.4]]).log())
+        torch.testing.assert_close(superkernel.kernel_probabilities(), torch.tensor([0.3, 0.7]))
+        torch.testing.assert_close(superkernel.confidence(), torch.tensor(0.4))
+
+
+def test_structure_follows_the_network_to_its_device():
+    net = build_supernet(NET, StructureConfig()).to("meta")
+    assert all(conv.superkernel.weights.is_meta for conv in superconvs(net).values())
 
 
 def test_dual_ascent_moves_the_structure_to_its_target():
-    net = build_supernet(NET, "joint")
+    net = build_supernet(NET, StructureConfig())
     with torch.no_grad():
-        largest = float(CostModel(build_supernet(NET, "none"))().macs_per_mp)
+        largest = float(CostModel(build_supernet(NET, StructureConfig(type="none")))().macs_per_mp)
     structure = Structure(net, StructureConfig(target_macs_per_mp=0.4 * largest, learning_rate=0.05))
     for _ in range(300):
         structure.penalty().backward()
@@ -168,6 +186,9 @@ def test_configuration_survives_json():
         lambda: TrainConfig(steps=0),
         lambda: replace(tiny(), net=NetConfig(widths=(16,) * 8)),
         lambda: RunConfig.from_dict({"unknown": 1}),
+        lambda: RunConfig.from_dict([]),
+        lambda: StructureConfig(type="unheard-of"),
+        lambda: StructureConfig(type="none", target_parameters=1e5),
     ],
 )
 def test_bad_configuration_is_one_line(make):

@@ -1,6 +1,8 @@
 """The loop: it learns, it resumes bit for bit, it stops; and a whole run down to an ONNX file."""
 
 import json
+import shutil
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -56,32 +58,59 @@ def interrupt_at(step):
     return report
 
 
+def assert_same_run(one, other):
+    """Every tensor of the last checkpoints, and every logged figure but times."""
+    states = [torch.load(run / "last.pt", weights_only=True) for run in (one, other)]
+    for state in states:
+        del state["seconds"], state["metrics_bytes"]
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+    logs = [
+        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for run in (one, other)
+    ]
+    for record in logs[0] + logs[1]:
+        record.pop("seconds", None), record.pop("patches_per_s", None)
+    assert logs[0] == logs[1]
+
+
 @pytest.mark.parametrize("killed_at", [2, 6, 10])
 def test_resumed_search_is_bit_identical(searched, tmp_path, killed_at):
     run = tmp_path / "run"
     with pytest.raises(Interrupted):
         search(run, small_config(), interrupt_at(killed_at))
     search(run, None)
-    one, other = (torch.load(r / "last.pt", weights_only=True) for r in (searched, run))
-    assert one["net"].keys() == other["net"].keys()
-    assert all(torch.equal(one["net"][name], other["net"][name]) for name in one["net"])
-    one, other = (
-        [json.loads(line) for line in (r / "metrics.jsonl").read_text().splitlines()] for r in (searched, run)
-    )
-    assert [(r["kind"], r["step"]) for r in one] == [(r["kind"], r["step"]) for r in other]
-    assert [r.get("loss") for r in one] == [r.get("loss") for r in other]
+    assert_same_run(searched, run)
 
 
-def test_ctrl_c_saves_where_it_stopped(tmp_path):
+def test_ctrl_c_saves_after_the_step_and_resumes_bit_identical(searched, tmp_path):
     run = tmp_path / "run"
 
     def report(record):
         if record["step"] == 6:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         search(run, small_config(), report)
     assert torch.load(run / "last.pt", weights_only=True)["step"] == 6
+    search(run, None)
+    assert_same_run(searched, run)
+
+
+@pytest.mark.parametrize("name", ["last.pt", "config.json"])
+def test_a_damaged_run_is_one_line(searched, tmp_path, name):
+    run = shutil.copytree(searched, tmp_path / "run", ignore=shutil.ignore_patterns("tensorboard"))
+    (run / name).write_bytes((run / name).read_bytes()[:100])
+    with pytest.raises(ConfigError, match=name):
+        search(run, None)
+
+
+def test_damaged_weights_are_one_line(searched, tmp_path):
+    run = shutil.copytree(
+        searched, tmp_path / "run", ignore=shutil.ignore_patterns("tensorboard", "f*", "d*")
+    )
+    (run / "best.safetensors").write_bytes(b"torn")
+    with pytest.raises(ConfigError, match=r"best\.safetensors"):
+        distil(run)
 
 
 def test_a_run_is_not_overwritten(searched):
@@ -91,6 +120,7 @@ def test_a_run_is_not_overwritten(searched):
 
 def test_early_stopping(tmp_path):
     config = small_config(steps=100, validate_every=1, patience=2, learning_rate=0.0)
+    config = replace(config, structure=replace(config.structure, anneal_steps=1, learning_rate=0.0))
     search(tmp_path / "run", config)
     assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 3
 
@@ -100,7 +130,7 @@ def test_loss_is_the_gain_in_decibel():
     noise = torch.tensor([[1e-3, 1e-4], [2e-2, 1e-3]])
     sigma = (noise[:, :1] * 0.5 + noise[:, 1:]).sqrt().view(2, 1, 1, 1)
     noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-    assert float(denoising_loss(noisy, clean, noise)) == pytest.approx(0, abs=0.1)
+    assert float(denoising_loss(noisy, clean, noise)) == pytest.approx(0, abs=0.3)
     assert float(denoising_loss(clean + (noisy - clean) / 10**0.5, clean, noise)) == pytest.approx(
         -10, abs=0.2
     )
@@ -134,7 +164,6 @@ def test_finetuning_starts_from_the_distilled_weights_and_keeps_them_safe(search
     assert any(not torch.equal(weights[name], before[name]) for name in weights)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_export_runs_what_is_missing_and_equals_the_network(searched, tmp_path):
     target = tmp_path / "model.onnx"
     spec = export(searched, target, licence="CC0-1.0")
@@ -159,11 +188,9 @@ def test_export_runs_what_is_missing_and_equals_the_network(searched, tmp_path):
     assert spec.halo % spec.multiple == 0
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_a_failed_gate_refuses_the_export(searched, tmp_path, monkeypatch):
     if not (searched / "genotype.json").exists():
         distil(searched)
-    weights = load_file(searched / "distilled" / "best.safetensors")
     real = export_module.load_network
 
     def damaged(run, stage):
@@ -174,7 +201,6 @@ def test_a_failed_gate_refuses_the_export(searched, tmp_path, monkeypatch):
         return net
 
     monkeypatch.setattr(export_module, "load_network", damaged)
-    assert weights
     with pytest.raises(ModelError, match="not exported: supernet_distilled"):
         export(searched, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
