@@ -10,7 +10,7 @@ import click
 @click.command(name="models")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a model.")
 def command(as_json: bool) -> None:
-    """List the models that ship with skdn: licence, cost, size.."""
+    """List the models that ship with skdn: licence, cost, size."""
     from sk_deploy.model_file import read_model
     from sk_deploy.models import DEFAULT_MODEL, shipped_models
 

@@ -82,7 +82,7 @@ def _run_facts(path: Path) -> dict[str, Any]:
             "search": stages["search"],
             "distilled": (path / "distilled" / "best.safetensors").is_file(),
             "finetune": stages["finetune"],
-            "exported": record.parity is not None,
+            "exported": _exported(record),
         },
         "best": done[-1] if done else None,
         "parity": record.parity,
@@ -106,9 +106,15 @@ def _next_step(path: Path, stages: dict[str, dict[str, Any]], record: Any) -> st
     name = path.resolve().name
     if record.genotype is None and not stages["search"]["finished"]:
         return f"skdn search --out {path} --resume"
-    if record.parity is None:
+    model = _exported(record)
+    if model is None:
         return f"skdn export {path} {name}.onnx"
-    return f"skdn denoise INPUT --model {name}.onnx --ensemble"
+    return f"skdn denoise INPUT --model {model} --ensemble"
+
+
+def _exported(record: Any) -> str | None:
+    """The model file that a run became; None for one whose export is still to come, or was refused."""
+    return (record.parity or {}).get("model")
 
 
 def _superkernels(genotype: dict[str, Any]) -> list[dict[str, Any]]:
@@ -167,7 +173,8 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("search", _stage_line(stages["search"])))
     rows.append(("distilled", "yes" if stages["distilled"] else "not yet"))
     rows.append(("fine-tuning", _stage_line(stages["finetune"])))
-    rows.append(("exported", "yes, proven equal" if stages["exported"] else "not yet"))
+    model = stages["exported"]
+    rows.append(("exported", f"{model}, proven equal" if model else "not yet"))
     return rows
 
 

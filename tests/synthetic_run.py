@@ -133,6 +133,7 @@ def make_run(folder: Path, parts: str = "search genotype finetune parity", **gen
     if "parity" in parts:
         parity = {"supernet_distilled_float32": 3.1e-7, "torch_onnx": 2e-4}
         parity["limits"] = dict.fromkeys(parity, 1e-5)
+        parity["model"] = "models/night.onnx"
         write(folder / "export" / "parity.json", json.dumps(parity))
     return folder
 

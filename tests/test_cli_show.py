@@ -57,7 +57,8 @@ def test_run_as_text(tmp_path: Path) -> None:
         "finished, 20,000 of 20,000 steps; best 38.17 dB, 38.35 dB with self-ensemble (noisy 30.00 dB)",
         "finished, 10,000 of 10,000 steps; best 38.50 dB",
         "1 of 14 superkernels are undecided",
-        "next: skdn denoise INPUT --model run.onnx",
+        "models/night.onnx, proven equal",
+        "next: skdn denoise INPUT --model models/night.onnx",
     ):
         assert fact in text
     rows = [line.split() for line in text.splitlines() if ".conv" in line and "×" in line]
@@ -72,7 +73,7 @@ def test_run_as_json(tmp_path: Path) -> None:
     assert facts["best"]["stage"] == "finetune"
     assert facts["best"]["psnr_db"] == pytest.approx(38.5)
     assert facts["stages"]["search"]["finished"] is True
-    assert facts["stages"]["exported"] is True
+    assert facts["stages"]["exported"] == "models/night.onnx"
     undecided = [entry["name"] for entry in facts["superkernels"] if entry["undecided"]]
     assert undecided == ["encoder.1.0.conv2"]
     assert facts["superkernels"][0]["name"] == "encoder.0.0.conv1"
@@ -86,7 +87,7 @@ def test_run_as_json(tmp_path: Path) -> None:
         ("search", "skdn export {run} run.onnx"),
         ("search genotype", "skdn export {run} run.onnx"),
         ("search genotype finetune", "skdn export {run} run.onnx"),
-        ("search genotype finetune parity", "skdn denoise INPUT --model run.onnx --ensemble"),
+        ("search genotype finetune parity", "skdn denoise INPUT --model models/night.onnx --ensemble"),
     ],
 )
 def test_next_step_of_a_run(tmp_path: Path, parts: str, following: str) -> None:
@@ -94,6 +95,16 @@ def test_next_step_of_a_run(tmp_path: Path, parts: str, following: str) -> None:
     result = show(run)
     assert result.exit_code == 0
     assert result.stdout.endswith(f"\nnext: {following.format(run=run)}\n")
+
+
+def test_a_refused_export_is_none(tmp_path: Path) -> None:
+    """Its differences are stored, and no model's name."""
+    run = make_run(tmp_path / "run")
+    write(run / "export" / "parity.json", json.dumps({"torch_onnx": 0.3, "limits": {"torch_onnx": 1e-5}}))
+    assert json.loads(show(run, "--json").stdout)["stages"]["exported"] is None
+    text = show(run).stdout
+    assert "exported      not yet" in text
+    assert f"next: skdn export {run} run.onnx" in text
 
 
 def test_interrupted_search_is_to_be_resumed(tmp_path: Path) -> None:
