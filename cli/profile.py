@@ -80,7 +80,9 @@ def describe(measured: Profile) -> str:
         return f"{name:<10}" + "".join(f"{figure:>10.2f}" for figure in figures)
 
     megapixels = measured.width_px * measured.height_px / 1e6
-    memory = "unknown" if measured.peak_memory_mib is None else f"{measured.peak_memory_mib:.0f} MiB"
+    memory = (
+        "unknown" if measured.peak_host_memory_mib is None else f"{measured.peak_host_memory_mib:.0f} MiB"
+    )
     lines = [
         f"{measured.model} on {measured.provider}: {measured.device}, {measured.threads} threads",
         f"{measured.width_px}×{measured.height_px} px ({megapixels:.2f} MP) in tiles of at most "
@@ -89,7 +91,7 @@ def describe(measured: Profile) -> str:
         f"{'ms':<10}" + "".join(f"{head:>10}" for head in ("p50", "p90", "p99", "min")),
         row("end to end", measured.total),
         row("network", measured.network),
-        f"{measured.mp_per_s:.2f} MP/s, {measured.gmacs_per_s:.1f} GMAC/s, peak memory {memory}, "
+        f"{measured.mp_per_s:.2f} MP/s, {measured.gmacs_per_s:.1f} GMAC/s, peak host memory {memory}, "
         f"model loaded in {1e3 * measured.load_s:.0f} ms",
     ]
     return "\n".join(lines)

@@ -70,8 +70,9 @@ class Profile:
     macs_per_mp: float
     gmacs_per_s: float
     """Multiply-accumulates a second at the median of `network`, those spent on halos not counted."""
-    peak_memory_mib: float | None
-    """Of this process so far, Python and libraries included; None where the system does not say."""
+    peak_host_memory_mib: float | None
+    """Of this process so far, Python and libraries included, memory of a GPU not; None where the system
+    does not say."""
     versions: dict[str, str]
 
     def facts(self) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def profile(
         mp_per_s=megapixels / (total.p50_ms / 1e3),
         macs_per_mp=denoiser.spec.macs_per_mp,
         gmacs_per_s=passes * megapixels * denoiser.spec.macs_per_mp / 1e9 / (network.p50_ms / 1e3),
-        peak_memory_mib=peak_memory_mib(),
+        peak_host_memory_mib=peak_host_memory_mib(),
         versions=_versions(),
     )
 
@@ -138,8 +139,8 @@ def _mosaic(height_px: int, width_px: int) -> NDArray[np.float32]:
     return mosaic
 
 
-def peak_memory_mib() -> float | None:
-    """The most memory that this process has held; None on Windows."""
+def peak_host_memory_mib() -> float | None:
+    """The most host memory that this process has held; None on Windows."""
     if sys.platform == "win32":
         return None
     import resource

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from skdn_cli.profile import command, describe
 
 from sk_deploy.denoiser import Denoiser
-from sk_deploy.profile import Latency, peak_memory_mib, profile
+from sk_deploy.profile import Latency, peak_host_memory_mib, profile
 
 
 def test_percentiles() -> None:
@@ -49,7 +49,7 @@ def test_ensemble_takes_eight_passes(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_peak_memory_is_plausible() -> None:
-    peak = peak_memory_mib()
+    peak = peak_host_memory_mib()
     assert peak is None or 20 < peak < 100_000
 
 
@@ -60,6 +60,7 @@ def test_description(tmp_path: Path) -> None:
     assert "64×48 px (0.00 MP)" in lines[1]
     assert "self-ensemble" in lines[1]
     assert lines[2] == "2 runs after 1 warm-ups"
+    assert "peak host memory " in lines[-1]
 
 
 def test_command(tmp_path: Path) -> None:
@@ -71,6 +72,7 @@ def test_command(tmp_path: Path) -> None:
     facts = json.loads(told.stdout)
     assert facts["provider"] == "cpu"
     assert facts["device"]
+    assert facts["peak_host_memory_mib"] == pytest.approx(peak_host_memory_mib(), rel=0.5)
     assert facts["versions"].keys() >= {"skdn", "onnxruntime", "numpy", "python"}
     assert len(facts["total"]["samples_ms"]) >= 2
     assert runner.invoke(command, [str(model), "--size", "wide"]).exit_code == 2
