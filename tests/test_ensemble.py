@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,35 @@ def test_one_pass_is_not_equivariant(unet: Denoiser) -> None:
     flip = Dihedral(flip_columns=True)
     turned = unet(flip.view(mosaic), phase=flip.phase("RGGB", mosaic.shape))
     assert np.abs(turned - flip.view(unet(mosaic))).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        models.convolutions,
+        pytest.param(
+            models.unet,
+            marks=pytest.mark.xfail(
+                strict=True,
+                reason="self_ensemble rolls a flipped canvas the other way: its strides fall between ours",
+            ),
+        ),
+    ],
+)
+def test_training_and_deployment_have_the_same_ensemble(folder: Path, network: Callable[..., Path]) -> None:
+    """Validation's tensors on a mirrored canvas = deployment's tiles, a halo away from the edges."""
+    torch = pytest.importorskip("torch", reason="the search extra is not installed")
+    from sk_search.evaluate import self_ensemble
+
+    deployed = Denoiser.from_file(network(folder / "both.onnx"), "cpu", tile=48)
+    mosaic = np.random.default_rng(0).normal(0.2, 0.3, (96, 72)).astype(np.float32)
+    validated = self_ensemble(
+        lambda planes, noise: torch.from_numpy(deployed.session.run(planes.numpy())),
+        torch.from_numpy(mosaic)[None, None],
+        torch.zeros(1, 2),
+        margin=32,
+    )[0, 0].numpy()
+    halo_px = 2 * deployed.spec.halo
+    inside = (slice(halo_px, -halo_px),) * 2
+    assert np.abs(deployed(mosaic) - validated)[inside].max() > 0.01  # one pass is something else
+    np.testing.assert_allclose(deployed(mosaic, ensemble=True)[inside], validated[inside], atol=2e-6)
