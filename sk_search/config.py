@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sk_deploy.errors import ConfigError
@@ -213,15 +213,14 @@ def compact() -> RunConfig:
 
 
 def tiny() -> RunConfig:
-    """Seconds to minutes on two cores: the demo and the tests."""
+    """Minutes on two cores: the demo and the tests."""
+    train = TrainConfig(batch=8, warmup_steps=50, validation_patches=12, log_every=20)
     return RunConfig(
         preset="tiny",
         scenes=96,
         net=NetConfig(widths=(16, 32), kernels=(3, 5), growth=(0.5, 1.0)),
-        search=TrainConfig(steps=400, batch=8, validate_every=200, validation_patches=12, log_every=20),
-        finetune=TrainConfig(
-            steps=600, batch=8, validate_every=300, validation_patches=12, log_every=20, ema=0.99
-        ),
+        search=replace(train, steps=500, validate_every=250),
+        finetune=replace(train, steps=2000, validate_every=500, ema=0.99),
     )
 
 

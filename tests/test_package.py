@@ -7,7 +7,12 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from dng_layouts import DngLayout, write_layout
+
+from sk_deploy.models import DEFAULT_MODEL
+from sk_deploy.raw import read_raw
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -107,6 +112,23 @@ def test_the_shipped_models_are_found(installed: Path, tmp_path: Path) -> None:
     listed = run(installed, tmp_path, RUN_SKDN, "models").stdout.splitlines()
     assert shipped
     assert [line.split()[0] for line in listed] == sorted(shipped)
+
+
+@pytest.mark.skipif(
+    not (ROOT / "models" / f"{DEFAULT_MODEL}.onnx").exists(), reason="no default model ships yet"
+)
+def test_denoises_with_the_shipped_model_far_from_the_checkout(installed: Path, tmp_path: Path) -> None:
+    black, white = 64, 1023
+    rng = np.random.default_rng(0)
+    clean = np.linspace(0.05, 0.6, 192) * np.ones((160, 1))
+    noisy = clean + rng.standard_normal(clean.shape) * np.sqrt(2e-3 * clean + 1e-5)
+    counts = np.rint(black + noisy * (white - black)).clip(0, white).astype(np.uint16)
+    write_layout(tmp_path / "shot.dng", counts, DngLayout("GBRG", black=(black,), white=white))
+    done = run(installed, tmp_path, RUN_SKDN, "denoise", "shot.dng", without={*SEARCH_ONLY, "sk_search"})
+    assert done.returncode == 0, done.stderr
+    assert f"{DEFAULT_MODEL} on " in done.stdout
+    before, after = (read_raw(tmp_path / name).mosaic for name in ("shot.dng", "shot_denoised.dng"))
+    assert np.sqrt(np.mean((after - clean) ** 2)) < 0.5 * np.sqrt(np.mean((before - clean) ** 2))  # 6 dB
 
 
 def test_help_imports_nothing_heavy(installed: Path, tmp_path: Path) -> None:
