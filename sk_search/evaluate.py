@@ -41,7 +41,8 @@ def self_ensemble(forward: Forward, mosaic: Tensor, noise: Tensor, margin: int) 
     """Mean over the eight dihedral transforms of an RGGB mosaic [B,1,H,W] (§5: self-ensemble).
 
     A flip turns RGGB into GRBG; on a canvas that is mirrored outward by `margin` (a multiple of what the
-    network needs) the flipped mosaic is rolled by one pixel back to RGGB, which moves no colour.
+    network needs) the flipped mosaic is rolled by one pixel back to RGGB, the way `sk_deploy.ensemble` aligns
+    it: the strides of the network fall on the same pixels.
     """
     canvas = F.pad(mosaic, (margin,) * 4, mode="reflect")
     total = torch.zeros_like(canvas)
@@ -49,9 +50,9 @@ def self_ensemble(forward: Forward, mosaic: Tensor, noise: Tensor, margin: int) 
         for axes in ((), (2,), (3,), (2, 3)):
             x = canvas.transpose(2, 3) if transposed else canvas
             for axis in axes:
-                x = x.flip(axis).roll(-1, axis)
+                x = x.flip(axis).roll(1, axis)
             y = denoise_mosaic(forward, x.contiguous(), noise)
             for axis in axes:
-                y = y.roll(1, axis).flip(axis)
+                y = y.roll(-1, axis).flip(axis)
             total += y.transpose(2, 3) if transposed else y
     return total[..., margin:-margin, margin:-margin] / 8

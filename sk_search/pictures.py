@@ -17,9 +17,11 @@ Picture = NDArray[np.uint8]
 def develop_alike(mosaics: Mapping[str, NDArray[np.float32]], reference: str) -> list[tuple[str, Picture]]:
     """RGGB mosaics [H,W] -> labelled RGB pictures [H/2,W/2,3], all with the balance and exposure of one."""
     rgb = {label: _rgb(mosaic) for label, mosaic in mosaics.items()}
-    gains = rgb[reference].mean() / np.maximum(rgb[reference].mean((0, 1)), 1e-6)
-    white = max(float(np.quantile((rgb[reference] * gains).max(2), 0.995)), 1e-6)
-    return [(label, _srgb(picture * gains / white)) for label, picture in rgb.items()]
+    gains = 1 / np.maximum(rgb[reference].mean((0, 1)), 1e-6)
+    gains /= gains.min()  # a clipped highlight has the same value in every colour: it must stay white
+    balanced = {label: np.clip(picture * gains, 0, 1) for label, picture in rgb.items()}
+    white = max(float(np.quantile(balanced[reference].max(2), 0.995)), 1e-6)
+    return [(label, _srgb(picture / white)) for label, picture in balanced.items()]
 
 
 def side_by_side(pictures: list[tuple[str, Picture]], scale: int = 2) -> Picture:

@@ -105,13 +105,7 @@ def test_one_pass_is_not_equivariant(unet: Denoiser) -> None:
     "network",
     [
         models.convolutions,
-        pytest.param(
-            models.unet,
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="self_ensemble rolls a flipped canvas the other way: its strides fall between ours",
-            ),
-        ),
+        models.unet,
     ],
 )
 def test_training_and_deployment_have_the_same_ensemble(folder: Path, network: Callable[..., Path]) -> None:

@@ -9,12 +9,14 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from sk_deploy import Denoiser, NoiseProfile
 from sk_deploy.errors import ConfigError, ModelError
 from sk_deploy.spec import METADATA_KEY, ModelSpec
 from sk_search import export as export_module
 from sk_search.config import NetConfig, tiny
+from sk_search.dead_leaves import dead_leaves
 from sk_search.distil import distil, load_network
 from sk_search.evaluate import psnr_db, self_ensemble
 from sk_search.export import export
@@ -41,8 +43,14 @@ def small_config(**changes):
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
+    """A run whose SkipInit scalars are wide open: after twelve steps they would hide every difference."""
     run = tmp_path_factory.mktemp("runs") / "whole"
     search(run, small_config())
+    weights = load_file(run / "best.safetensors")
+    for name in weights:
+        if name.endswith("alpha"):
+            weights[name].fill_(0.5)
+    save_file(weights, run / "best.safetensors")
     return run
 
 
@@ -186,6 +194,22 @@ def test_export_runs_what_is_missing_and_equals_the_network(searched, tmp_path):
     assert parity["supernet_distilled_float64"] <= 1e-12
     assert 0 < spec.halo <= 64
     assert spec.halo % spec.multiple == 0
+
+
+def test_tiles_with_the_measured_halo_equal_the_whole(searched, tmp_path):
+    """Within a quarter of a 14-bit step, on an exported network."""
+    target = tmp_path / "model.onnx"
+    spec = export(searched, target)
+    clean = dead_leaves(1, 256, seed=5).float().mean(1)[0].numpy()
+    noise = NoiseProfile(2e-3, 1e-5)
+    rng = np.random.default_rng(0)
+    noisy = (clean + rng.normal(size=clean.shape) * np.sqrt(noise.shot * clean + noise.read)).astype(
+        np.float32
+    )
+    whole = Denoiser.from_file(target, provider="cpu", tile=512)(noisy, noise)
+    tiled = Denoiser.from_file(target, provider="cpu", tile=2 * (2 * spec.halo + 8))(noisy, noise)
+    assert np.abs(whole - noisy).max() > 1e-3
+    assert 0 < np.abs(tiled - whole).max() <= 0.25 / (2**14 - 1)
 
 
 def test_a_failed_gate_refuses_the_export(searched, tmp_path, monkeypatch):
