@@ -8,8 +8,17 @@ import click
 
 
 @click.command()
-@click.option("--type", "type_", type=click.Choice(["joint", "none"]), help="Superkernel; none: no search.")
-@click.option("--mode", type=click.Choice(["full"]), help="Treatment of the non-linearity.")
+@click.option(
+    "--type",
+    "type_",
+    type=click.Choice(["joint", "factorized", "filterwise", "filterwise-attention", "none"]),
+    help="Superkernel; none: no search.  [the preset's: joint]",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["full", "separate"]),
+    help="Treatment of the non-linearity: full, one convolution; separate, exact.  [the preset's: full]",
+)
 @click.option("--arch", type=click.Choice(["skipinit-unet"]), help="Network that is searched in.")
 @click.option(
     "--preset",

@@ -77,12 +77,14 @@ class StructureConfig:
     """Last part of the search: straight-through hard samples."""
     bias_rule: str = "marginal"
     """"marginal", or "paper": the mean of the kernel mask (§4.5.4)."""
+    keep_above: float = 0.0
+    """Logit above which a filter is kept: 0 is a probability of one half (paper: 0.5)."""
     target_macs_per_mp: float | None = None
     target_parameters: float | None = None
 
     def __post_init__(self) -> None:
-        _one_of("type", self.type, ("joint", "none"))
-        _one_of("mode", self.mode, ("full",))
+        _one_of("type", self.type, ("joint", "factorized", "filterwise", "filterwise-attention", "none"))
+        _one_of("mode", self.mode, ("full", "separate"))
         _one_of("bias_rule", self.bias_rule, ("marginal", "paper"))
         if self.type == "none" and (self.target_macs_per_mp or self.target_parameters):
             raise ConfigError("type none searches nothing, so it cannot meet a target: leave the target out")
@@ -201,7 +203,7 @@ def _paper(name: str, widths: tuple[int, ...]) -> RunConfig:
     return RunConfig(
         preset=name,
         net=net,
-        structure=StructureConfig(bias_rule="paper", anneal_steps=50_000),
+        structure=StructureConfig(bias_rule="paper", keep_above=0.5, anneal_steps=50_000),
         search=train,
         finetune=train,
     )

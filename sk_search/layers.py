@@ -67,7 +67,26 @@ class SuperConvReLU(nn.Module):
         return conv
 
 
-CONVOLUTIONS = {"full": SuperConvReLU}
+class SeparateSuperConvReLU(SuperConvReLU):
+    """Σ relu(conv(x, slice)) · weight: the exact left side of eq. 5, the `separate` treatment.
+
+    One convolution for each kernel size is enough, not one for each slice: relu(0) = 0, so dropping filters
+    commutes with it, and a filter's share of a kernel size is a factor on its activation.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        superkernel, size = self.superkernel, self.superkernel.max_kernel
+        total: Tensor | None = None
+        for k, share in zip(superkernel.kernels, superkernel.weights, strict=True):  # share [F]
+            cut = (size - k) // 2
+            weight = self.weight[:, :, cut : cut + k, cut : cut + k]
+            bias = self.bias * (k / size) ** 2 if self.bias_rule == "paper" else self.bias
+            y = share.view(1, -1, 1, 1) * _relu(F.conv2d(x, weight, bias, padding=k // 2))
+            total = y if total is None else total + y
+        return total
+
+
+CONVOLUTIONS = {"full": SuperConvReLU, "separate": SeparateSuperConvReLU}
 """`--mode` -> the convolution that treats the non-linearity so (§4.5.3)."""
 
 

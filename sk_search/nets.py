@@ -76,7 +76,7 @@ def build_supernet(config: NetConfig, structure: StructureConfig) -> SkipInitUNe
     superkernel, convolution = SUPERKERNELS[structure.type], CONVOLUTIONS[structure.mode]
 
     def make_conv(name: str, channels_in: int, width: int) -> nn.Module:
-        options = superkernel(config.kernels, config.filter_counts(width))
+        options = superkernel(config.kernels, config.filter_counts(width), structure.keep_above)
         return convolution(channels_in, options, structure.bias_rule)
 
     return ARCHS[config.arch](config, make_conv)

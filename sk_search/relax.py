@@ -26,3 +26,15 @@ def gumbel_softmax(logits: Tensor, tau: float, generator: torch.Generator, hard:
         one_hot = torch.zeros_like(soft).scatter_(0, soft.argmax(0, keepdim=True), 1.0)
         soft = one_hot + (soft - soft.detach())
     return soft.view_as(logits)
+
+
+def relaxed_bernoulli(logits: Tensor, tau: float, generator: torch.Generator, hard: bool = False) -> Tensor:
+    """Relaxed independent samples in [0,1], same shape, of P(1) = sigmoid(logits) (Maddison et al., 2016).
+
+    `hard`: 0 or 1 forward, relaxed gradient (straight-through).
+    """
+    uniform = torch.rand(logits.shape, generator=generator, device=logits.device).clamp(1e-7, 1 - 1e-7)
+    soft = torch.sigmoid((logits + uniform.log() - (-uniform).log1p()) / tau)
+    if hard:
+        soft = (soft > 0.5).to(soft) + (soft - soft.detach())
+    return soft

@@ -113,7 +113,12 @@ class Structure:
             kernels[name] = [round(v, 5) for v in superkernel.kernel_probabilities().tolist()]
             widths[name] = round(float(superkernel.probabilities().sum()), 3)
             entropies.append(float(superkernel.entropy()))
+        diagnostics: dict[str, list[float]] = {}
+        for superkernel in self.superkernels.values():
+            for name, value in superkernel.diagnostics().items():
+                diagnostics.setdefault(name, []).append(value)
         return {
+            **{name: sum(values) / len(values) for name, values in diagnostics.items()},
             "temperature": self.tau,
             "entropy": sum(entropies) / len(entropies),
             "macs_per_mp": float(cost.macs_per_mp),

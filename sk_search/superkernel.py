@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .relax import gumbel_softmax
+from .relax import gumbel_softmax, relaxed_bernoulli
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,15 @@ class Choice:
 class Superkernel(nn.Module):
     """Base: the options of one convolution, and the weights that are in force.
 
-    kernels: the odd sizes that may be chosen, ascending; filters: the counts that may be chosen, ascending.
+    kernels: the odd sizes that may be chosen, ascending; filters: the counts that may be chosen, ascending
+    (the last is F); keep_above: the logit above which a single filter is kept, where filters have logits.
     """
 
-    def __init__(self, kernels: Sequence[int], filters: Sequence[int]) -> None:
+    def __init__(self, kernels: Sequence[int], filters: Sequence[int], keep_above: float = 0.0) -> None:
         super().__init__()
         self.kernels = tuple(kernels)
         self.filters = tuple(filters)
+        self.keep_above = keep_above
         size = self.kernels[-1]
         reach = (torch.arange(size) - size // 2).abs()
         distance = torch.maximum(reach[:, None], reach[None, :])
@@ -95,16 +97,22 @@ class Superkernel(nn.Module):
         """Of the distribution, divided by its maximum: 1 undecided, 0 decided."""
         raise NotImplementedError
 
+    def diagnostics(self) -> dict[str, float]:
+        """What else is worth a line in the log."""
+        return {}
+
+    def _prefixes(self) -> Tensor:
+        """[n_f,F]: row j keeps the first filters[j] filters."""
+        return (torch.arange(self.max_filters) < torch.tensor(self.filters)[:, None]).float()
+
 
 class JointSuperkernel(Superkernel):
     """One softmax over all pairs of kernel size and filter count; a count keeps the first filters (§4.1)."""
 
-    def __init__(self, kernels: Sequence[int], filters: Sequence[int]) -> None:
-        super().__init__(kernels, filters)
-        # Near uniform; the noise only breaks ties.
-        self.logits = nn.Parameter(1e-3 * torch.randn(len(self.kernels), len(self.filters)))  # [n_k,n_f]
-        prefix = torch.arange(self.max_filters) < torch.tensor(self.filters)[:, None]
-        self.register_buffer("prefix", prefix.float(), persistent=False)  # [n_f,F]
+    def __init__(self, kernels: Sequence[int], filters: Sequence[int], keep_above: float = 0.0) -> None:
+        super().__init__(kernels, filters, keep_above)
+        self.logits = _flat_logits(len(self.kernels), len(self.filters))  # [n_k,n_f]
+        self.register_buffer("prefix", self._prefixes(), persistent=False)
 
     def sample(self, tau: float, generator: torch.Generator, hard: bool = False) -> Tensor:
         return gumbel_softmax(self.logits, tau, generator, hard) @ self.prefix
@@ -129,11 +137,112 @@ class JointSuperkernel(Superkernel):
         return _normalised_entropy(self._joint().flatten())
 
 
+class FactorizedSuperkernel(Superkernel):
+    """Independent softmaxes over kernel sizes and over filter counts (§4.2): an outer product."""
+
+    def __init__(self, kernels: Sequence[int], filters: Sequence[int], keep_above: float = 0.0) -> None:
+        super().__init__(kernels, filters, keep_above)
+        self.kernel_logits = _flat_logits(len(self.kernels))
+        self.filter_logits = _flat_logits(len(self.filters))
+        self.register_buffer("prefix", self._prefixes(), persistent=False)
+
+    def sample(self, tau: float, generator: torch.Generator, hard: bool = False) -> Tensor:
+        kernel = gumbel_softmax(self.kernel_logits, tau, generator, hard)
+        count = gumbel_softmax(self.filter_logits, tau, generator, hard)
+        return torch.outer(kernel, count @ self.prefix)
+
+    def probabilities(self) -> Tensor:
+        return torch.outer(self.kernel_probabilities(), self._count_probabilities() @ self.prefix)
+
+    def kernel_probabilities(self) -> Tensor:
+        return torch.softmax(self.kernel_logits, 0)
+
+    def _count_probabilities(self) -> Tensor:
+        return torch.softmax(self.filter_logits, 0)
+
+    def argmax(self) -> Choice:
+        count = self.filters[int(self.filter_logits.argmax())]
+        return Choice(self.kernels[int(self.kernel_logits.argmax())], tuple(range(count)))
+
+    def confidence(self) -> Tensor:
+        return self.kernel_probabilities().max() * self._count_probabilities().max()
+
+    def entropy(self) -> Tensor:
+        both = torch.outer(self.kernel_probabilities(), self._count_probabilities())
+        return _normalised_entropy(both.flatten())
+
+
+class FilterwiseSuperkernel(Superkernel):
+    """A softmax over kernel sizes and a Bernoulli variable for each filter (§4.3): any subset may be kept."""
+
+    def __init__(self, kernels: Sequence[int], filters: Sequence[int], keep_above: float = 0.0) -> None:
+        super().__init__(kernels, filters, keep_above)
+        self.kernel_logits = _flat_logits(len(self.kernels))
+        self.base_logits = nn.Parameter(torch.full((self.max_filters,), 2.5))  # 92 % kept
+
+    def filter_logits(self) -> Tensor:
+        """[F] of the Bernoulli variables."""
+        return self.base_logits
+
+    def sample(self, tau: float, generator: torch.Generator, hard: bool = False) -> Tensor:
+        kernel = gumbel_softmax(self.kernel_logits, tau, generator, hard)
+        return torch.outer(kernel, relaxed_bernoulli(self.filter_logits(), tau, generator, hard))
+
+    def probabilities(self) -> Tensor:
+        return torch.outer(self.kernel_probabilities(), torch.sigmoid(self.filter_logits()))
+
+    def kernel_probabilities(self) -> Tensor:
+        return torch.softmax(self.kernel_logits, 0)
+
+    def smallest(self) -> Choice:
+        return Choice(self.kernels[0], (0,))
+
+    def argmax(self) -> Choice:
+        """Paper: a filter whose logit exceeds 0.5; here 0, a probability of one half. One filter stays."""
+        logits = self.filter_logits()
+        kept = torch.nonzero(logits > self.keep_above).flatten().tolist() or [int(logits.argmax())]
+        return Choice(self.kernels[int(self.kernel_logits.argmax())], tuple(kept))
+
+    def confidence(self) -> Tensor:
+        p = torch.sigmoid(self.filter_logits())
+        return self.kernel_probabilities().max() * torch.where(p > 0.5, p, 1 - p).prod()
+
+    def entropy(self) -> Tensor:
+        p = torch.sigmoid(self.filter_logits())
+        pairs = torch.stack([p, 1 - p])
+        bits = -(pairs * pairs.clamp_min(1e-12).log()).sum() / math.log(2)
+        kernel_bits = math.log2(len(self.kernels))
+        kernel = _normalised_entropy(self.kernel_probabilities()) * kernel_bits
+        return (bits + kernel) / (self.max_filters + kernel_bits)
+
+
+class FilterwiseAttentionSuperkernel(FilterwiseSuperkernel):
+    """Filterwise, with logits that attend to one another: θ = softmax(V Vᵀ) θᵇ (§4.4, eq. 1)."""
+
+    key_length = 8
+    """Keys v ~ N(0,1)ˡ: shorter and every filter gets the same logit, much longer and none sees another."""
+
+    def __init__(self, kernels: Sequence[int], filters: Sequence[int], keep_above: float = 0.0) -> None:
+        super().__init__(kernels, filters, keep_above)
+        self.keys = nn.Parameter(torch.randn(self.max_filters, self.key_length))  # V [F,l]
+
+    def attention(self) -> Tensor:
+        """softmax(V Vᵀ) [F,F], rows summing to 1."""
+        return torch.softmax(self.keys @ self.keys.T, 1)
+
+    def filter_logits(self) -> Tensor:
+        return self.attention() @ self.base_logits
+
+    def diagnostics(self) -> dict[str, float]:
+        """The mean attention of a filter to itself."""
+        return {"self_weight": float(self.attention().diagonal().mean())}
+
+
 class PlainSuperkernel(Superkernel):
     """No choice: the largest kernel and every filter, the paper's "no superkernel" baseline."""
 
-    def __init__(self, kernels: Sequence[int], filters: Sequence[int]) -> None:
-        super().__init__(kernels[-1:], filters[-1:])
+    def __init__(self, kernels: Sequence[int], filters: Sequence[int], keep_above: float = 0.0) -> None:
+        super().__init__(kernels[-1:], filters[-1:], keep_above)
 
     def sample(self, tau: float, generator: torch.Generator, hard: bool = False) -> Tensor:
         return self.probabilities()
@@ -154,8 +263,19 @@ class PlainSuperkernel(Superkernel):
         return self.slices.new_zeros(())
 
 
-SUPERKERNELS = {"joint": JointSuperkernel, "none": PlainSuperkernel}
+SUPERKERNELS = {
+    "joint": JointSuperkernel,
+    "factorized": FactorizedSuperkernel,
+    "filterwise": FilterwiseSuperkernel,
+    "filterwise-attention": FilterwiseAttentionSuperkernel,
+    "none": PlainSuperkernel,
+}
 """`--type` -> the class that models the structure."""
+
+
+def _flat_logits(*shape: int) -> nn.Parameter:
+    """Near uniform; the noise only breaks ties."""
+    return nn.Parameter(1e-3 * torch.randn(shape))
 
 
 def _normalised_entropy(p: Tensor) -> Tensor:

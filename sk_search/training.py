@@ -1,8 +1,8 @@
 """One stage of training: a network against synthetic noise, with validation, checkpoints and early stopping.
 
 The search and fine-tuning are the same loop; a search adds a `Structure`, which draws samples before a step
-and is updated after it. All randomness comes from one generator, whose state the checkpoint holds, so a resumed
-run continues bit for bit on a CPU.
+and is updated after it. All randomness comes from one generator, whose state the checkpoint holds, so a
+resumed run continues bit for bit on a CPU.
 """
 
 from __future__ import annotations

@@ -18,9 +18,21 @@ def run(*arguments):
     return result.stdout
 
 
-def test_search_export_denoise(tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        ("joint", "full"),
+        *(
+            pytest.param(kind, mode, marks=pytest.mark.slow)
+            for kind in ("joint", "factorized", "filterwise", "filterwise-attention", "none")
+            for mode in ("full", "separate")
+            if (kind, mode) != ("joint", "full")
+        ),
+    ],
+)
+def test_search_export_denoise(tmp_path, kind, mode):
     found, model = tmp_path / "run", tmp_path / "model.onnx"
-    out = run("search", "--type", "joint", "--preset", "tiny", "--steps", 6, "--out", found)
+    out = run("search", "--type", kind, "--mode", mode, "--preset", "tiny", "--steps", 6, "--out", found)
     assert f"skdn export {found}" in out
     assert "encoder.0.0.conv1" in run("distil", found)
     run("finetune", found, "--steps", 6)

@@ -10,10 +10,10 @@ from sk_search.conditioning import CONDITIONINGS, Anscombe
 from sk_search.config import PRESETS, NetConfig, RunConfig, StructureConfig, TrainConfig, tiny
 from sk_search.cost import CostModel, network_cost
 from sk_search.distil import argmax_choices, choices_of, cut, describe, round_up
-from sk_search.layers import DenseBlock
+from sk_search.layers import CONVOLUTIONS, DenseBlock
 from sk_search.nets import build_network, build_supernet, superconvs
 from sk_search.structure import Structure
-from sk_search.superkernel import Choice, JointSuperkernel
+from sk_search.superkernel import SUPERKERNELS, Choice, JointSuperkernel, Superkernel
 
 NOISE = torch.tensor([[1e-3, 1e-5], [2e-2, 1e-4]], dtype=torch.float64)
 NET = NetConfig(widths=(8, 12, 16), kernels=(3, 5, 7), growth=(0.5, 1.0), round_to=2)
@@ -24,8 +24,9 @@ def trained_like(net):
     for module in net.modules():
         if isinstance(module, DenseBlock):
             torch.nn.init.constant_(module.alpha, 0.5)
-        if isinstance(module, JointSuperkernel):
-            torch.nn.init.normal_(module.logits)
+        if isinstance(module, Superkernel):
+            for parameter in module.parameters():
+                torch.nn.init.normal_(parameter)
     return net
 
 
@@ -39,13 +40,15 @@ def test_paper_models_have_as_many_superkernels_as_the_paper_says(preset, count)
     assert first.filters == tuple(round(config.net.widths[0] * g) for g in (0.2, 0.4, 0.6))
 
 
-@pytest.mark.parametrize("kind", ["joint", "none"])
+@pytest.mark.parametrize("kind", SUPERKERNELS)
+@pytest.mark.parametrize("mode", CONVOLUTIONS)
 @pytest.mark.parametrize("rule", ["marginal", "paper"])
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
-def test_distilled_equals_the_supernet_under_its_hard_choice(kind, rule, conditioning):
+def test_distilled_equals_the_supernet_under_its_hard_choice(kind, mode, rule, conditioning):
     config = replace(NET, conditioning=conditioning)
     torch.manual_seed(0)
-    net = trained_like(build_supernet(config, StructureConfig(type=kind, bias_rule=rule))).double()
+    structure = StructureConfig(type=kind, mode=mode, bias_rule=rule)
+    net = trained_like(build_supernet(config, structure)).double()
     choices = argmax_choices(net, round_to=2)
     fixed = cut(net, choices)
     for name, conv in superconvs(net).items():
@@ -82,9 +85,10 @@ def test_cost_of_a_choice_is_the_cost_of_the_distilled_network():
     assert float(cost.parameters) == parameters
 
 
-def test_expected_cost_is_the_mean_over_samples():
+@pytest.mark.parametrize("kind", SUPERKERNELS)
+def test_expected_cost_is_the_mean_over_samples(kind):
     torch.manual_seed(3)
-    net = trained_like(build_supernet(NET, StructureConfig()))
+    net = trained_like(build_supernet(NET, StructureConfig(type=kind)))
     structure = Structure(net, StructureConfig())
     generator = torch.Generator().manual_seed(0)
     costs = []
