@@ -10,7 +10,8 @@ from sk_deploy.errors import ConfigError
 from .config import TrainConfig
 from .data import load_data, validation_set
 from .distil import load_network
-from .run import load_config, load_json, write_json
+from .record import read_object
+from .run import load_config, write_json
 from .search import pick_device
 from .training import Report, Trainer
 
@@ -27,9 +28,10 @@ def finetune(
     folder = run / "finetuned"
     config = load_config(run)
     if resume:
-        if not (folder / "config.json").is_file():
+        facts = read_object(folder / "config.json")
+        if facts is None:
             raise ConfigError(f"{folder} holds nothing to resume: start with `skdn finetune {run}`")
-        begun = TrainConfig.from_dict(load_json(folder / "config.json"))
+        begun = TrainConfig.from_dict(facts)
     else:
         if (folder / "last.pt").exists():
             raise ConfigError(f"{folder} is trained already: continue it with --resume, or move it away")

@@ -13,6 +13,9 @@ from typing import Any
 
 from sk_deploy.errors import ConfigError
 
+SCHEMA = 1
+"""Of a run directory."""
+
 Rows = list[dict[str, Any]]
 """Records of a metrics.jsonl, by step."""
 
@@ -83,20 +86,18 @@ class RunRecord:
 
 def read_record(run: Path) -> RunRecord:
     """Read a run directory. Raises ConfigError for one that is missing, not a run, or damaged."""
-    header = _read_object(run / "config.json")
-    if header is None:
-        raise ConfigError(f"{run} is not a run: it has no config.json; `skdn search --out {run}` makes one")
-    settings = header.get("config", {})
+    header = read_header(run)
+    settings = header["config"]
     return RunRecord(
         path=run,
         header=header,
         settings=settings,
-        genotype=_read_object(run / "genotype.json"),
+        genotype=read_object(run / "genotype.json"),
         search=StageRecord(_read_metrics(run / "metrics.jsonl"), settings.get("search", {}).get("patience")),
         finetune=StageRecord(
             _read_metrics(run / "finetuned" / "metrics.jsonl"), settings.get("finetune", {}).get("patience")
         ),
-        parity=_read_object(run / "export" / "parity.json"),
+        parity=read_object(run / "export" / "parity.json"),
     )
 
 
@@ -105,7 +106,26 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _read_object(path: Path) -> dict[str, Any] | None:
+def read_header(run: Path) -> dict[str, Any]:
+    """config.json: schema, seed, versions, commit, and under "config" the resolved configuration.
+
+    Raises ConfigError for what is not a run, one of another version, or a damaged one.
+    """
+    path = run / "config.json"
+    header = read_object(path)
+    if header is None:
+        raise ConfigError(f"{run} is not a run: it has no config.json; `skdn search --out {run}` makes one")
+    if header.get("schema") != SCHEMA:
+        raise ConfigError(
+            f"{path} has schema {header.get('schema')!r}, expected {SCHEMA}: use a matching skdn"
+        )
+    if not isinstance(header.get("config"), dict):
+        raise ConfigError(f"{path} is damaged: it holds no configuration; start the run anew")
+    return header
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """A file that holds one JSON object, None where there is no file. ConfigError for other content."""
     if not path.is_file():
         return None
     try:

@@ -21,8 +21,7 @@ from sk_deploy.errors import ConfigError
 from sk_deploy.whole import whole
 
 from .config import RunConfig
-
-SCHEMA = 1
+from .record import SCHEMA, read_header, read_object
 
 
 def write_json(path: Path, facts: object) -> None:
@@ -58,36 +57,15 @@ def create_run(folder: Path, config: RunConfig) -> None:
 
 def load_config(folder: Path) -> RunConfig:
     """The configuration of a run. ConfigError in one line when `folder` is not a run."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ConfigError(
-            f"{folder} is not a run: it has no config.json; `skdn search --out {folder}` makes one"
-        )
-    facts = load_json(path)
-    if facts.get("schema") != SCHEMA:
-        raise ConfigError(
-            f"{path} has schema {facts.get('schema')!r}, expected {SCHEMA}: use a matching skdn"
-        )
-    return RunConfig.from_dict(facts.get("config", {}))
+    return RunConfig.from_dict(read_header(folder)["config"])
 
 
 def load_genotype(folder: Path) -> dict[str, Any]:
     """The genotype of a run. ConfigError when the search has not written one."""
-    path = folder / "genotype.json"
-    if not path.is_file():
+    genotype = read_object(folder / "genotype.json")
+    if genotype is None:
         raise ConfigError(f"{folder} has no genotype.json: `skdn distil {folder}` writes it from a search")
-    return load_json(path)
-
-
-def load_json(path: Path) -> dict[str, Any]:
-    """A file that holds one JSON object. ConfigError when it does not."""
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is not JSON: {error}") from error
-    if not isinstance(facts, dict):
-        raise ConfigError(f"{path} holds {type(facts).__name__}, expected an object")
-    return facts
+    return genotype
 
 
 def _versions() -> dict[str, str]:

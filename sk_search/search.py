@@ -30,11 +30,12 @@ def search(run: Path, config: RunConfig | None, report: Report = lambda record: 
     else:
         claim_folder(run)
     device = pick_device()
+    torch.manual_seed(config.seed)  # initial weights
+    net = build_supernet(config.net, config.structure).to(device)
+    structure = Structure(net, config.structure)  # refuses an impossible target before any data is read
     train, held_out = load_data(config, device)
     if not resume:
         create_run(run, config)
-    torch.manual_seed(config.seed)  # initial weights
-    net = build_supernet(config.net, config.structure).to(device)
     trainer = Trainer(
         "search",
         run,
@@ -44,7 +45,7 @@ def search(run: Path, config: RunConfig | None, report: Report = lambda record: 
         validation_set(held_out, config.search.validation_patches),
         margin_px=4 * config.net.multiple,
         seed=config.seed,
-        structure=Structure(net, config.structure),
+        structure=structure,
         report=report,
     )
     trainer.fit(resume)
