@@ -1,22 +1,9 @@
 """The training verbs on bad input: one clear line, exit 1, nothing harmed."""
 
-import subprocess
 import sys
 
 import pytest
-
-MAIN = "from skdn_cli.main import main; main()"
-
-
-def fails(cwd, *arguments):
-    """The one line that a command fails with."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", MAIN, *arguments], cwd=cwd, capture_output=True, text=True
-    )
-    assert done.returncode == 1, done.stderr
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1, done.stderr
-    return done.stderr
+from skdn_cli.main import main
 
 
 @pytest.fixture
@@ -51,6 +38,13 @@ def folder(tmp_path):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_one_line(folder, arguments, says):
-    assert says in fails(folder, *arguments)
+def test_one_line(folder, monkeypatch, capsys, arguments, says):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["skdn", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    out, err = capsys.readouterr()
+    assert (stop.value.code, out) == (1, "")
+    assert err.count("\n") == 1
+    assert says in err
     assert not (folder / "new" / "config.json").exists()
