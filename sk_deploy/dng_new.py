@@ -61,9 +61,8 @@ def _mosaic_entries(layout: Layout, raw: RawImage, gain: int, treatment: Treatme
         Tag.ACTIVE_AREA: layout.entry(Kind.LONG, *raw.area),
         Tag.NOISE_REDUCTION_APPLIED: layout.entry(Kind.RATIONAL, treatment.reduction),
     }
-    noise = treatment.noise or raw.noise
-    if noise is not None:
-        entries[Tag.NOISE_PROFILE] = layout.entry(Kind.DOUBLE, noise.shot, noise.read)
+    if treatment.profile is not None:
+        entries[Tag.NOISE_PROFILE] = layout.entry(Kind.DOUBLE, *treatment.profile)
     return entries
 
 

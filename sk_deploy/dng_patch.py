@@ -114,8 +114,8 @@ def _mosaic_edits(
         for tag in (Tag.BLACK_LEVEL_DELTA_H, Tag.BLACK_LEVEL_DELTA_V):
             if deltas := tiff.numbers(cfa, tag):
                 edits[tag] = layout.entry(Kind.SRATIONAL, *(Fraction(delta) * gain for delta in deltas))
-    if treatment.noise is not None:
-        edits[Tag.NOISE_PROFILE] = layout.entry(Kind.DOUBLE, treatment.noise.shot, treatment.noise.read)
+    if treatment.profile is not None:
+        edits[Tag.NOISE_PROFILE] = layout.entry(Kind.DOUBLE, *treatment.profile)
     return edits | append_tiles(appendix, sensor)
 
 

@@ -8,6 +8,8 @@ from fractions import Fraction
 from .errors import ConfigError
 from .noise import NoiseProfile
 
+_LEAST_SHOT = 1e-9
+
 
 @dataclass(frozen=True)
 class Treatment:
@@ -23,6 +25,13 @@ class Treatment:
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise ConfigError(f"strength {self.strength:g}: expected 0 (nothing) to 1 (everything)")
+
+    @property
+    def profile(self) -> tuple[float, float] | None:
+        """`noise` as the DNG tag NoiseProfile has it, which calls a shot noise of 0 invalid."""
+        if self.noise is None:
+            return None
+        return max(self.noise.shot, _LEAST_SHOT), self.noise.read
 
     @property
     def reduction(self) -> Fraction:

@@ -439,3 +439,17 @@ def test_small_cameras(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(write(raw, raw.mosaic, tmp_path / "same.dng").stored, raw.stored)
     warned = exiftool("-a", "-validate", "-warning", str(SHARED / name))[1:]  # the first line counts them
     assert set(exiftool("-a", "-validate", "-warning", str(tmp_path / "same.dng"))[1:]) <= set(warned)
+
+
+@pytest.mark.parametrize("is_dng", [True, False])
+def test_a_noise_profile_without_shot_noise_is_valid(tmp_path: Path, is_dng: bool) -> None:
+    """Adobe's SDK and exiftool call a shot noise of 0 invalid; an estimate may find none left."""
+    np.save(tmp_path / "shot.npy", scene_mosaic := np.full((64, 64), 0.25, np.float32))
+    raw = read_raw(tmp_path / "shot.npy", "RGGB")
+    if is_dng:
+        write_dng(raw, scene_mosaic, tmp_path / "shot.dng", noise=None, software="test")
+        raw = read_raw(tmp_path / "shot.dng")
+    write_dng(raw, raw.mosaic, tmp_path / "out.dng", noise=NoiseProfile(0.0, 1e-8), software="test")
+    written = read_raw(tmp_path / "out.dng").noise
+    assert written is not None
+    assert 0 < written.shot < 1e-8
