@@ -20,6 +20,7 @@ from sk_deploy.raw import read_raw
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 MAIN = "from skdn_cli.main import main; main()"
+HEED_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 
 
 def skdn(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
@@ -165,7 +166,8 @@ def test_interrupted(shot: Path, tmp_path: Path) -> None:
     files = [folder / name for name in ("absent.npy", "a.npy", "b.npy")]
     command = ["denoise", *files, "--pattern", "RGGB", "--model", slow, "--ensemble"]
     process = subprocess.Popen(
-        [sys.executable, "-c", MAIN, *map(str, command)],
+        # Tests that run in the background of a shell inherit a SIGINT that is ignored.
+        [sys.executable, "-c", f"{HEED_INTERRUPTS}; {MAIN}", *map(str, command)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
