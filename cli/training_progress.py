@@ -14,7 +14,7 @@ _LABELS = {
     "loss": "loss {:.2f}",
     "entropy": "entropy {:.2f}",
     "temperature": "τ {:.2f}",
-    "macs_per_mp": "{:.3g} MAC/MP",
+    "gmacs_per_mp": "{:.2f} GMAC/MP",
     "patches_per_s": "{:.0f} patches/s",
 }
 
@@ -35,6 +35,8 @@ def training_progress() -> Iterator[Callable[[dict[str, Any]], None]]:
         task = progress.add_task("training", total=None, facts="", visible=False)
 
         def show(record: dict[str, Any]) -> None:
+            if "macs_per_mp" in record:
+                facts["gmacs_per_mp"] = record["macs_per_mp"] / 1e9
             facts.update({name: record[name] for name in _LABELS if name in record})
             text = " · ".join(label.format(facts[name]) for name, label in _LABELS.items() if name in facts)
             progress.update(
