@@ -8,13 +8,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sk_deploy.errors import ConfigError
 
+from .conditioning import CONDITIONINGS
+from .layers import CONVOLUTIONS
 from .mosaics import MosaicConfig
 from .noise_synthesis import NoiseConfig
+from .superkernel import SUPERKERNELS
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class NetConfig:
 
     def __post_init__(self) -> None:
         _one_of("arch", self.arch, ("skipinit-unet",))
-        _one_of("conditioning", self.conditioning, ("none", "map", "k-sigma", "anscombe"))
+        _one_of("conditioning", self.conditioning, CONDITIONINGS)
         if any(k % 2 == 0 or k < 1 for k in self.kernels) or sorted(set(self.kernels)) != list(self.kernels):
             raise ConfigError(f"kernels {self.kernels} must be odd, distinct and ascending")
         if len(self.widths) < 2 or min(self.widths) < 1 or self.blocks < 1 or min(self.growth) <= 0:
@@ -83,8 +87,8 @@ class StructureConfig:
     target_parameters: float | None = None
 
     def __post_init__(self) -> None:
-        _one_of("type", self.type, ("joint", "factorized", "filterwise", "filterwise-attention", "none"))
-        _one_of("mode", self.mode, ("full", "separate"))
+        _one_of("type", self.type, SUPERKERNELS)
+        _one_of("mode", self.mode, CONVOLUTIONS)
         _one_of("bias_rule", self.bias_rule, ("marginal", "paper"))
         if self.type == "none" and (self.target_macs_per_mp or self.target_parameters):
             raise ConfigError("type none searches nothing, so it cannot meet a target: leave the target out")
@@ -230,7 +234,7 @@ PRESETS = {"paper-model1": paper_model1, "paper-model2": paper_model2, "compact"
 """`--preset` -> the function that returns its configuration."""
 
 
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+def _one_of(name: str, value: str, known: Collection[str]) -> None:
     if value not in known:
         raise ConfigError(f"{name} {value!r} is not one of {', '.join(known)}")
 

@@ -29,7 +29,6 @@ class CostModel:
     """Counts once how many pixels each layer computes; then a cost is a few sums."""
 
     def __init__(self, net: nn.Module) -> None:
-        self.net = net
         self.blocks: list[tuple[DenseBlock, float]] = []
         self.fixed_macs = 0.0
         in_blocks = {id(m) for b in net.modules() if isinstance(b, DenseBlock) for m in b.modules()}

@@ -137,7 +137,7 @@ def _site_grid(
 
 def _blur_sigma(batch: int, generator: torch.Generator, config: MosaicConfig) -> torch.Tensor:
     """[B] in sensor pixels; 0 for the samples that stay sharp."""
-    u = _uniform((2, batch), generator)
+    u = uniform((2, batch), generator)
     low, high = config.blur_px
     return torch.where(u[0] < config.blur_fraction, low + u[1] * (high - low), 0.0)
 
@@ -177,20 +177,20 @@ def _photograph(rgb: torch.Tensor, generator: torch.Generator, config: MosaicCon
 def _saturate(rgb: torch.Tensor, generator: torch.Generator, config: MosaicConfig) -> torch.Tensor:
     """[B,3,P,P] -> the same, each sample's colours moved away from or towards grey; never negative."""
     low, high = config.saturation
-    scale = low + _uniform((len(rgb), 1, 1, 1), generator) * (high - low)
+    scale = low + uniform((len(rgb), 1, 1, 1), generator) * (high - low)
     return torch.lerp(rgb.mean(1, keepdim=True), rgb, scale).clamp_min(0)
 
 
 def _exposure(batch: int, generator: torch.Generator, config: MosaicConfig) -> torch.Tensor:
     """[B,1,1,1]."""
-    u = _uniform((2, batch, 1, 1, 1), generator)
+    u = uniform((2, batch, 1, 1, 1), generator)
     low, high = math.log(config.exposure[0]), math.log(config.exposure[1])
     return torch.where(u[0] < config.unscaled_share, 1.0, torch.exp(low + u[1] * (high - low)))
 
 
 def _camera_matrix(batch: int, generator: torch.Generator) -> torch.Tensor:
     """Linear sRGB -> camera [B,3,3]: a random convex mixture of four; rows sum to 1, so grey stays grey."""
-    weights = -_uniform((batch, 4), generator).clamp_min(1e-12).log()  # flat on the simplex once normalised
+    weights = -uniform((batch, 4), generator).clamp_min(1e-12).log()  # flat on the simplex once normalised
     camera = torch.einsum("bk,kij->bij", weights, _rgb_to_camera(generator.device))
     return camera / camera.sum(-1, keepdim=True)
 
@@ -204,7 +204,7 @@ def _rgb_to_camera(device: torch.device) -> torch.Tensor:
 
 def _inverse_gains(batch: int, generator: torch.Generator, config: MosaicConfig) -> torch.Tensor:
     """What white balance would undo, at R, Gr, Gb, B: [B,4,1]."""
-    u = _uniform((2, batch), generator)
+    u = uniform((2, batch), generator)
     red = 1 / (config.red_gain[0] + u[0] * (config.red_gain[1] - config.red_gain[0]))
     blue = 1 / (config.blue_gain[0] + u[1] * (config.blue_gain[1] - config.blue_gain[0]))
     green = torch.ones_like(red)
@@ -215,5 +215,6 @@ def _coins(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     return torch.randint(2, shape, generator=generator, device=generator.device)
 
 
-def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+def uniform(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """Draws from [0,1), float32, on the generator's device."""
     return torch.rand(shape, generator=generator, device=generator.device)

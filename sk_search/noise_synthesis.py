@@ -13,6 +13,8 @@ import torch
 
 from sk_deploy.errors import ConfigError
 
+from .mosaics import uniform
+
 _EXACT_COUNT = 40.0
 """Mean photo-electrons below which shot noise is drawn from the Poisson law itself."""
 
@@ -61,7 +63,7 @@ class NoiseConfig:
 
 def sample_noise_levels(batch: int, generator: torch.Generator, config: NoiseConfig) -> torch.Tensor:
     """Shot and read variance of each sample, float32 [batch,2], on the generator's device."""
-    u = _uniform((4, batch), generator)
+    u = uniform((4, batch), generator)
     shot = _log_scale(u[0], config.shot)
     electrons = _log_scale((u[1] + u[2]) / 2, config.read_electrons)
     converter = _log_scale(u[3], config.read_converter)
@@ -105,7 +107,7 @@ def _row_noise(
     shape: torch.Size, read: torch.Tensor, generator: torch.Generator, config: NoiseConfig
 ) -> torch.Tensor:
     """[B,1,H,1]: one offset for each row of sensor pixels."""
-    u = _uniform((2, shape[0], 1, 1, 1), generator)
+    u = uniform((2, shape[0], 1, 1, 1), generator)
     std = torch.where(u[0] < config.row_share, u[1] * config.row_to_read, 0.0) * read.sqrt()
     return std * torch.randn((shape[0], 1, shape[2], 1), generator=generator, device=read.device)
 
@@ -117,8 +119,8 @@ def _add_hot_pixels(x: torch.Tensor, generator: torch.Generator, config: NoiseCo
     candidates = math.ceil(4 * expected)
     if not candidates:
         return
-    u = _uniform((2, batch, candidates), generator)
-    afflicted = _uniform((batch, 1), generator) < config.hot_share
+    u = uniform((2, batch, candidates), generator)
+    afflicted = uniform((batch, 1), generator) < config.hot_share
     hot = afflicted & (u[0] < expected / candidates)
     level = torch.where(hot, _log_scale(u[1], config.hot_level), 0.0)
     site = torch.randint(pixels, (batch, candidates), generator=generator, device=x.device)
@@ -131,11 +133,7 @@ def _quantisation_step(batch: int, generator: torch.Generator, config: NoiseConf
     low, high = config.bits
     bits = torch.randint(low, high + 1, shape, generator=generator, device=generator.device)
     step = 1 / (torch.exp2(bits.float()) * (15 / 16) - 1)
-    return torch.where(_uniform(shape, generator) < config.unquantised_share, 0.0, step)
-
-
-def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-    return torch.rand(shape, generator=generator, device=generator.device)
+    return torch.where(uniform(shape, generator) < config.unquantised_share, 0.0, step)
 
 
 def _log_scale(u: torch.Tensor, bounds: tuple[float, float]) -> torch.Tensor:
