@@ -6,23 +6,26 @@ from pathlib import Path
 
 import click
 
+from sk_search.config import ARCHS, MODES, TYPES
+from sk_search.presets import PRESETS
+
 
 @click.command()
 @click.option(
     "--type",
     "type_",
-    type=click.Choice(["joint", "factorized", "filterwise", "filterwise-attention", "none"]),
+    type=click.Choice(TYPES),
     help="Superkernel; none: no search.  [the preset's: joint]",
 )
 @click.option(
     "--mode",
-    type=click.Choice(["full", "separate"]),
+    type=click.Choice(MODES),
     help="Treatment of the non-linearity: full, one convolution; separate, exact.  [the preset's: full]",
 )
-@click.option("--arch", type=click.Choice(["skipinit-unet"]), help="Network that is searched in.")
+@click.option("--arch", type=click.Choice(ARCHS), help="Network that is searched in.")
 @click.option(
     "--preset",
-    type=click.Choice(["paper-model1", "paper-model2", "compact", "tiny"]),
+    type=click.Choice(list(PRESETS)),
     default="compact",
     show_default=True,
 )
@@ -66,7 +69,6 @@ def command(
     import time
     from dataclasses import replace
 
-    from sk_search.config import PRESETS
     from sk_search.search import search
 
     from .training_progress import training_progress

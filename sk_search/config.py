@@ -1,6 +1,7 @@
-"""What a run is: frozen dataclasses whose defaults are the recommended run, and the presets.
+"""What a run is: frozen dataclasses whose defaults are the recommended run.
 
-A configuration is checked when it is made and saved resolved in the run directory.
+A configuration is checked when it is made and saved resolved in the run directory. Nothing here imports
+PyTorch, so that commands can offer and check every choice at once.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from sk_deploy.errors import ConfigError
 
-from .conditioning import CONDITIONINGS
-from .layers import CONVOLUTIONS
-from .mosaics import MosaicConfig
-from .noise_synthesis import NoiseConfig
-from .superkernel import SUPERKERNELS
+TYPES = ("joint", "factorized", "filterwise", "filterwise-attention", "none")
+"""Superkernels; none: the largest network, the paper's baseline."""
+MODES = ("full", "separate")
+"""Treatments of the non-linearity (§4.5.3)."""
+ARCHS = ("skipinit-unet",)
+CONDITIONINGS = ("none", "map", "k-sigma", "anscombe")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class NetConfig:
         return tuple(sorted({max(unit, unit * round(rate * width / unit)) for rate in self.growth}))
 
     def __post_init__(self) -> None:
-        _one_of("arch", self.arch, ("skipinit-unet",))
+        _one_of("arch", self.arch, ARCHS)
         _one_of("conditioning", self.conditioning, CONDITIONINGS)
         if any(k % 2 == 0 or k < 1 for k in self.kernels) or sorted(set(self.kernels)) != list(self.kernels):
             raise ConfigError(f"kernels {self.kernels} must be odd, distinct and ascending")
@@ -87,8 +89,8 @@ class StructureConfig:
     target_parameters: float | None = None
 
     def __post_init__(self) -> None:
-        _one_of("type", self.type, SUPERKERNELS)
-        _one_of("mode", self.mode, CONVOLUTIONS)
+        _one_of("type", self.type, TYPES)
+        _one_of("mode", self.mode, MODES)
         _one_of("bias_rule", self.bias_rule, ("marginal", "paper"))
         if self.type == "none" and (self.target_macs_per_mp or self.target_parameters):
             raise ConfigError("type none searches nothing, so it cannot meet a target: leave the target out")
@@ -126,6 +128,80 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> TrainConfig:
         return _from_dict(cls, facts)
+
+
+@dataclass(frozen=True)
+class MosaicConfig:
+    """How scenes become clean mosaics."""
+
+    patch_px: int = 128
+    """Side of a patch in sensor pixels, even."""
+    blur_fraction: float = 0.5
+    """Share of the samples that a lens blurs."""
+    blur_px: tuple[float, float] = (0.5, 1.5)
+    """Standard deviation of that blur in sensor pixels."""
+    red_gain: tuple[float, float] = (1.2, 2.8)
+    blue_gain: tuple[float, float] = (1.2, 2.6)
+    """White balance gains; the mosaic holds the scene divided by them."""
+    saturation: tuple[float, float] = (0.7, 1.6)
+    """Scale of the distance from grey: photographs rarely hold the colours of flowers and stage light."""
+    exposure: tuple[float, float] = (0.03, 1.2)
+    """Scale of the scene, log-uniform."""
+    unscaled_share: float = 0.4
+    """Share of the samples whose exposure is 1."""
+
+    def __post_init__(self) -> None:
+        if self.patch_px < 2 or self.patch_px % 2:
+            raise ConfigError(f"patch_px is {self.patch_px}: expected an even number of sensor pixels")
+        for name in ("blur_px", "red_gain", "blue_gain", "saturation", "exposure"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ConfigError(f"{name} is {low:g} to {high:g}: expected 0 < low <= high")
+        for name in ("blur_fraction", "unscaled_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name):g}: expected 0 to 1")
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """Ranges that the training noise is drawn from; white = 1."""
+
+    shot: tuple[float, float] = (1e-5, 3e-2)
+    """Variance per unit of signal, log-uniform."""
+    read_electrons: tuple[float, float] = (0.07, 40.0)
+    """Read noise before the gain, standard deviation in photo-electrons: triangular in the logarithm, so
+    densest near 2, as calibrations are."""
+    read_converter: tuple[float, float] = (1e-4, 1e-3)
+    """Read noise after the gain, standard deviation, log-uniform: what is left at low sensitivity."""
+    max_read: float = 2e-3
+    """Read variance goes no higher."""
+    bits: tuple[int, int] = (10, 14)
+    """Bit depths of the converter, each as likely."""
+    unquantised_share: float = 0.2
+    """Share of the samples that keep their fractions."""
+    row_share: float = 0.3
+    """Share of the samples with row noise."""
+    row_to_read: float = 0.3
+    """Row noise is up to this share of the read noise (standard deviations)."""
+    hot_share: float = 0.3
+    """Share of the samples with hot pixels."""
+    hot_rate: float = 5e-5
+    """Share of the pixels that are hot, in those samples."""
+    hot_level: tuple[float, float] = (0.05, 1.0)
+    """What a hot pixel adds, log-uniform."""
+
+    def __post_init__(self) -> None:
+        for name in ("shot", "read_electrons", "read_converter", "hot_level"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ConfigError(f"noise {name} is {low:g} to {high:g}: expected 0 < low <= high")
+        if not 4 <= self.bits[0] <= self.bits[1] <= 16:
+            raise ConfigError(
+                f"noise bits are {self.bits[0]} to {self.bits[1]}: expected 4 <= low <= high <= 16"
+            )
+        for name in ("unquantised_share", "row_share", "row_to_read", "hot_share", "hot_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"noise {name} is {getattr(self, name):g}: expected 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -173,65 +249,6 @@ class RunConfig:
     def digest(self) -> str:
         """Twelve hexadecimal digits that identify the configuration."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
-
-
-def paper_model1() -> RunConfig:
-    """SkipInit model 1 (§5.2): depth 3, 32 channels at level 0 in arithmetic progression, 28 superkernels."""
-    return _paper("paper-model1", widths=(32, 64, 96, 128))
-
-
-def paper_model2() -> RunConfig:
-    """SkipInit model 2 (§5.2): depth 2, 64 channels at level 0, 20 superkernels."""
-    return _paper("paper-model2", widths=(64, 128, 192))
-
-
-def _paper(name: str, widths: tuple[int, ...]) -> RunConfig:
-    net = NetConfig(
-        widths=widths,
-        blocks=2,
-        kernels=(3, 5),
-        growth=(0.2, 0.4, 0.6),
-        round_to=1,
-        projection=3,
-        conditioning="none",
-    )
-    train = TrainConfig(
-        steps=1_000_000,  # early stopping ends it
-        batch=4,
-        learning_rate=2e-5,
-        schedule="constant",
-        warmup_steps=0,
-        betas=(0.9, 0.999),
-        clip_norm=float("inf"),
-    )
-    return RunConfig(
-        preset=name,
-        net=net,
-        structure=StructureConfig(bias_rule="paper", keep_above=0.5, anneal_steps=50_000),
-        search=train,
-        finetune=train,
-    )
-
-
-def compact() -> RunConfig:
-    """The family that ships: small widths, kernels 1 to 5, searched under a cost target."""
-    return RunConfig(structure=StructureConfig(target_macs_per_mp=7.5e9, target_parameters=480e3))
-
-
-def tiny() -> RunConfig:
-    """Minutes on two cores: the demo and the tests."""
-    train = TrainConfig(batch=8, warmup_steps=50, validation_patches=12, log_every=20)
-    return RunConfig(
-        preset="tiny",
-        scenes=96,
-        net=NetConfig(widths=(16, 32), kernels=(3, 5), growth=(0.5, 1.0)),
-        search=replace(train, steps=500, validate_every=250),
-        finetune=replace(train, steps=2000, validate_every=500, ema=0.99),
-    )
-
-
-PRESETS = {"paper-model1": paper_model1, "paper-model2": paper_model2, "compact": compact, "tiny": tiny}
-"""`--preset` -> the function that returns its configuration."""
 
 
 def _one_of(name: str, value: str, known: Collection[str]) -> None:

@@ -31,10 +31,12 @@ class CostModel:
     def __init__(self, net: nn.Module) -> None:
         self.blocks: list[tuple[DenseBlock, float]] = []
         self.fixed_macs = 0.0
-        in_blocks = {id(m) for b in net.modules() if isinstance(b, DenseBlock) for m in b.modules()}
-        self.fixed_parameters = float(
-            sum(b.alpha.numel() for b in net.modules() if isinstance(b, DenseBlock))
+        blocks = [m for m in net.modules() if isinstance(m, DenseBlock)]
+        in_blocks = {id(m) for block in blocks for m in block.modules()}
+        varying = sum(
+            p.numel() for b in blocks for conv in (b.conv1, b.conv2, b.out) for p in conv.parameters()
         )
+        self.fixed_parameters = float(sum(p.numel() for p in net.parameters()) - varying)
         raw_pixels = (2 * _PATCH_PACKED) ** 2
 
         def count(module: nn.Module, _: object, output: Tensor) -> None:
@@ -43,7 +45,6 @@ class CostModel:
                 self.blocks.append((module, pixels_per_mp))
             elif id(module) not in in_blocks:
                 self.fixed_macs += module.weight.numel() * pixels_per_mp
-                self.fixed_parameters += module.weight.numel() + module.bias.numel()
 
         hooks = [
             m.register_forward_hook(count) for m in net.modules() if isinstance(m, DenseBlock | nn.Conv2d)

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .config import RunConfig
+from .config import MosaicConfig, NoiseConfig, RunConfig
 from .dead_leaves import dead_leaves
-from .mosaics import MosaicConfig, sample_mosaics
-from .noise_synthesis import NoiseConfig, add_noise, sample_noise_levels
+from .mosaics import sample_mosaics
+from .noise_synthesis import add_noise, sample_noise_levels
 from .photographs import Scenes, photographs
 
 _SCENE_PX = 256

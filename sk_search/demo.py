@@ -21,13 +21,14 @@ from sk_deploy.errors import ConfigError, SkdnError
 from sk_deploy.inputs import Job
 from sk_deploy.whole import whole
 
-from .config import tiny
+from .config import MosaicConfig, NoiseConfig
 from .dead_leaves import dead_leaves
 from .evaluate import psnr_db, ssim
 from .export import export
-from .mosaics import MosaicConfig, sample_mosaics
-from .noise_synthesis import NoiseConfig, add_noise
+from .mosaics import sample_mosaics
+from .noise_synthesis import add_noise
 from .pictures import develop_alike, side_by_side
+from .presets import tiny
 from .search import search
 
 NOISE = NoiseProfile(shot=1e-2, read=1e-4)

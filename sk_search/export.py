@@ -22,13 +22,13 @@ from sk_deploy.errors import ConfigError, ModelError
 from sk_deploy.spec import METADATA_KEY, ModelSpec
 from sk_deploy.whole import whole
 
-from .config import RunConfig
+from .config import MosaicConfig, RunConfig
 from .data import Batches
 from .dead_leaves import dead_leaves
 from .distil import choices_of, distil, load_network, load_supernet, supernet_digest
 from .evaluate import denoise_mosaic, self_ensemble
 from .finetune import finetune
-from .mosaics import MosaicConfig, pack, sample_mosaics
+from .mosaics import pack, sample_mosaics
 from .nets import superconvs
 from .noise_synthesis import add_noise
 from .pictures import Picture, develop_alike

@@ -8,7 +8,6 @@ the device of the scenes; nothing waits for the host.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -17,6 +16,8 @@ import torch.nn.functional as F
 from sk_deploy.errors import ConfigError
 from sk_deploy.srgb import SRGB_TO_XYZ
 
+from .config import MosaicConfig
+
 # Four cameras' XYZ -> camera matrices: Brooks et al. 2019, released code (Apache-2.0).
 _XYZ_TO_CAMERA = (
     ((1.0234, -0.2969, -0.2266), (-0.5625, 1.6328, -0.0469), (-0.0703, 0.2188, 0.6406)),
@@ -24,38 +25,6 @@ _XYZ_TO_CAMERA = (
     ((0.8380, -0.2630, -0.0639), (-0.2887, 1.0725, 0.2496), (-0.0627, 0.1427, 0.5438)),
     ((0.6596, -0.2079, -0.0562), (-0.4782, 1.3016, 0.1933), (-0.0970, 0.1581, 0.5181)),
 )
-
-
-@dataclass(frozen=True)
-class MosaicConfig:
-    """How scenes become clean mosaics."""
-
-    patch_px: int = 128
-    """Side of a patch in sensor pixels, even."""
-    blur_fraction: float = 0.5
-    """Share of the samples that a lens blurs."""
-    blur_px: tuple[float, float] = (0.5, 1.5)
-    """Standard deviation of that blur in sensor pixels."""
-    red_gain: tuple[float, float] = (1.2, 2.8)
-    blue_gain: tuple[float, float] = (1.2, 2.6)
-    """White balance gains; the mosaic holds the scene divided by them."""
-    saturation: tuple[float, float] = (0.7, 1.6)
-    """Scale of the distance from grey: photographs rarely hold the colours of flowers and stage light."""
-    exposure: tuple[float, float] = (0.03, 1.2)
-    """Scale of the scene, log-uniform."""
-    unscaled_share: float = 0.4
-    """Share of the samples whose exposure is 1."""
-
-    def __post_init__(self) -> None:
-        if self.patch_px < 2 or self.patch_px % 2:
-            raise ConfigError(f"patch_px is {self.patch_px}: expected an even number of sensor pixels")
-        for name in ("blur_px", "red_gain", "blue_gain", "saturation", "exposure"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ConfigError(f"{name} is {low:g} to {high:g}: expected 0 < low <= high")
-        for name in ("blur_fraction", "unscaled_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is {getattr(self, name):g}: expected 0 to 1")
 
 
 def pack(mosaic: torch.Tensor) -> torch.Tensor:

@@ -7,58 +7,14 @@ waits for the host. Negatives are kept: only white clips.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 
-from sk_deploy.errors import ConfigError
-
+from .config import NoiseConfig
 from .mosaics import uniform
 
 _EXACT_COUNT = 40.0
 """Mean photo-electrons below which shot noise is drawn from the Poisson law itself."""
-
-
-@dataclass(frozen=True)
-class NoiseConfig:
-    """Ranges that the training noise is drawn from; white = 1."""
-
-    shot: tuple[float, float] = (1e-5, 3e-2)
-    """Variance per unit of signal, log-uniform."""
-    read_electrons: tuple[float, float] = (0.07, 40.0)
-    """Read noise before the gain, standard deviation in photo-electrons: triangular in the logarithm, so
-    densest near 2, as calibrations are."""
-    read_converter: tuple[float, float] = (1e-4, 1e-3)
-    """Read noise after the gain, standard deviation, log-uniform: what is left at low sensitivity."""
-    max_read: float = 2e-3
-    """Read variance goes no higher."""
-    bits: tuple[int, int] = (10, 14)
-    """Bit depths of the converter, each as likely."""
-    unquantised_share: float = 0.2
-    """Share of the samples that keep their fractions."""
-    row_share: float = 0.3
-    """Share of the samples with row noise."""
-    row_to_read: float = 0.3
-    """Row noise is up to this share of the read noise (standard deviations)."""
-    hot_share: float = 0.3
-    """Share of the samples with hot pixels."""
-    hot_rate: float = 5e-5
-    """Share of the pixels that are hot, in those samples."""
-    hot_level: tuple[float, float] = (0.05, 1.0)
-    """What a hot pixel adds, log-uniform."""
-
-    def __post_init__(self) -> None:
-        for name in ("shot", "read_electrons", "read_converter", "hot_level"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ConfigError(f"noise {name} is {low:g} to {high:g}: expected 0 < low <= high")
-        if not 4 <= self.bits[0] <= self.bits[1] <= 16:
-            raise ConfigError(
-                f"noise bits are {self.bits[0]} to {self.bits[1]}: expected 4 <= low <= high <= 16"
-            )
-        for name in ("unquantised_share", "row_share", "row_to_read", "hot_share", "hot_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"noise {name} is {getattr(self, name):g}: expected 0 to 1")
 
 
 def sample_noise_levels(batch: int, generator: torch.Generator, config: NoiseConfig) -> torch.Tensor:

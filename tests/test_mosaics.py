@@ -6,8 +6,9 @@ import torch
 
 from sk_deploy import bayer
 from sk_deploy.errors import ConfigError
-from sk_search.mosaics import MosaicConfig, augment_mosaic, pack, sample_mosaics, unpack
-from sk_search.noise_synthesis import NoiseConfig, add_noise, sample_noise_levels
+from sk_search.config import MosaicConfig, NoiseConfig
+from sk_search.mosaics import augment_mosaic, pack, sample_mosaics, unpack
+from sk_search.noise_synthesis import add_noise, sample_noise_levels
 
 PLAIN = {
     "blur_fraction": 0.0,

@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from sk_deploy.errors import ConfigError
-from sk_search.conditioning import CONDITIONINGS, Anscombe
-from sk_search.config import PRESETS, NetConfig, RunConfig, StructureConfig, TrainConfig, tiny
+from sk_search import conditioning, config
+from sk_search.conditioning import Anscombe
+from sk_search.config import CONDITIONINGS, NetConfig, RunConfig, StructureConfig, TrainConfig
 from sk_search.cost import CostModel, network_cost
 from sk_search.distil import argmax_choices, choices_of, cut, describe, round_up
 from sk_search.layers import CONVOLUTIONS, DenseBlock
-from sk_search.nets import build_network, build_supernet, superconvs
+from sk_search.nets import ARCHS, build_network, build_supernet, superconvs
+from sk_search.presets import PRESETS, tiny
 from sk_search.structure import Structure
 from sk_search.superkernel import SUPERKERNELS, Choice, JointSuperkernel, Superkernel
 
@@ -171,6 +173,13 @@ def test_anscombe_gives_unit_noise_at_any_level():
         z = features[:, :4] + features[:, 4:] / Anscombe.base_scale
         assert float(z.std()) == pytest.approx(1, abs=0.06)
         assert float(scale.mean()) == pytest.approx((shot * 0.3 + read) ** 0.5, rel=0.05)
+
+
+def test_every_choice_that_is_offered_is_there():
+    assert set(config.TYPES) == set(SUPERKERNELS)
+    assert set(config.MODES) == set(CONVOLUTIONS)
+    assert set(config.ARCHS) == set(ARCHS)
+    assert set(config.CONDITIONINGS) == set(conditioning.CONDITIONINGS)
 
 
 def test_configuration_survives_json():

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from sk_deploy.errors import ConfigError
-from sk_search.noise_synthesis import NoiseConfig, add_noise, sample_noise_levels
+from sk_search.config import NoiseConfig
+from sk_search.noise_synthesis import add_noise, sample_noise_levels
 
 PURE = NoiseConfig(unquantised_share=1, row_share=0, hot_share=0)
 SHARED = Path(__file__).parents[1].parent / "shared"

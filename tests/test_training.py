@@ -15,13 +15,13 @@ from sk_deploy import Denoiser, NoiseProfile
 from sk_deploy.errors import ConfigError, ModelError
 from sk_deploy.spec import METADATA_KEY, ModelSpec
 from sk_search import export as export_module
-from sk_search.config import NetConfig, tiny
+from sk_search.config import MosaicConfig, NetConfig
 from sk_search.dead_leaves import dead_leaves
 from sk_search.distil import distil, load_network
 from sk_search.evaluate import psnr_db, self_ensemble
 from sk_search.export import export
 from sk_search.finetune import finetune
-from sk_search.mosaics import MosaicConfig
+from sk_search.presets import tiny
 from sk_search.search import search
 from sk_search.training import denoising_loss
 

@@ -1,0 +1,66 @@
+"""The configurations that `--preset` offers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .config import NetConfig, RunConfig, StructureConfig, TrainConfig
+
+
+def paper_model1() -> RunConfig:
+    """SkipInit model 1 (§5.2): depth 3, 32 channels at level 0 in arithmetic progression, 28 superkernels."""
+    return _paper("paper-model1", widths=(32, 64, 96, 128))
+
+
+def paper_model2() -> RunConfig:
+    """SkipInit model 2 (§5.2): depth 2, 64 channels at level 0, 20 superkernels."""
+    return _paper("paper-model2", widths=(64, 128, 192))
+
+
+def _paper(name: str, widths: tuple[int, ...]) -> RunConfig:
+    net = NetConfig(
+        widths=widths,
+        blocks=2,
+        kernels=(3, 5),
+        growth=(0.2, 0.4, 0.6),
+        round_to=1,
+        projection=3,
+        conditioning="none",
+    )
+    train = TrainConfig(
+        steps=1_000_000,  # early stopping ends it
+        batch=4,
+        learning_rate=2e-5,
+        schedule="constant",
+        warmup_steps=0,
+        betas=(0.9, 0.999),
+        clip_norm=float("inf"),
+    )
+    return RunConfig(
+        preset=name,
+        net=net,
+        structure=StructureConfig(bias_rule="paper", keep_above=0.5, anneal_steps=50_000),
+        search=train,
+        finetune=train,
+    )
+
+
+def compact() -> RunConfig:
+    """The family that ships: small widths, kernels 1 to 5, searched under a cost target."""
+    return RunConfig(structure=StructureConfig(target_macs_per_mp=7.5e9, target_parameters=480e3))
+
+
+def tiny() -> RunConfig:
+    """Minutes on two cores: the demo and the tests."""
+    train = TrainConfig(batch=8, warmup_steps=50, validation_patches=12, log_every=20)
+    return RunConfig(
+        preset="tiny",
+        scenes=96,
+        net=NetConfig(widths=(16, 32), kernels=(3, 5), growth=(0.5, 1.0)),
+        search=replace(train, steps=500, validate_every=250),
+        finetune=replace(train, steps=2000, validate_every=500, ema=0.99),
+    )
+
+
+PRESETS = {"paper-model1": paper_model1, "paper-model2": paper_model2, "compact": compact, "tiny": tiny}
+"""`--preset` -> the function that returns its configuration."""
