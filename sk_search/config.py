@@ -15,8 +15,11 @@ from typing import Any
 
 from sk_deploy.errors import ConfigError
 
-TYPES = ("joint", "factorized", "filterwise", "filterwise-attention", "none")
-"""Superkernels; none: the largest network, the paper's baseline."""
+BASELINES = ("none", "uniform", "random")
+"""Types that choose without learning: the largest network (the paper's baseline), one choice everywhere, and
+any choice, the last two at the cost that a target names."""
+TYPES = ("joint", "factorized", "filterwise", "filterwise-attention", "coupled", *BASELINES)
+"""Superkernels."""
 MODES = ("full", "separate")
 """Treatments of the non-linearity (§4.5.3)."""
 ARCHS = ("skipinit-unet",)
