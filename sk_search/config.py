@@ -97,6 +97,8 @@ class StructureConfig:
         _one_of("bias_rule", self.bias_rule, ("marginal", "paper"))
         if self.type == "none" and (self.target_macs_per_mp or self.target_parameters):
             raise ConfigError("type none searches nothing, so it cannot meet a target: leave the target out")
+        if self.type in ("uniform", "random") and not (self.target_macs_per_mp or self.target_parameters):
+            raise ConfigError(f"type {self.type} is a network of a given cost: give it a target")
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,23 @@ one sign to move by 0.5.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sk_deploy.errors import ConfigError
+from sk_deploy.genotype import UNDECIDED_ENTROPY
 
+from .baselines import fix_random, fix_uniform
 from .config import StructureConfig
-from .cost import CostModel
+from .cost import Cost, CostModel
 from .nets import superconvs
 from .relax import temperature
-from .superkernel import Choice
+from .superkernel import Choice, CoupledSuperkernel, SharedGaussian, Superkernel
 
 _MULTIPLIER_RATE = 0.01
 
@@ -26,14 +30,22 @@ _MULTIPLIER_RATE = 0.01
 class Structure:
     """Every superkernel of a supernet, trained together."""
 
-    def __init__(self, net: nn.Module, config: StructureConfig) -> None:
+    def __init__(self, net: nn.Module, config: StructureConfig, seed: int = 0) -> None:
         self.config = config
         self.superkernels = {name: conv.superkernel for name, conv in superconvs(net).items()}
+        self.shared = _share(self.superkernels.values())
+        self.uses = {name: torch.zeros_like(s.weights) for name, s in self.superkernels.items()}
         self.cost = CostModel(net)
         targets = {"macs_per_mp": config.target_macs_per_mp, "parameters": config.target_parameters}
         self.targets = {name: target for name, target in targets.items() if target is not None}
         self._check_targets()
-        self.multipliers = {name: torch.zeros(()) for name in self.targets}
+        if config.type == "uniform":
+            fix_uniform(list(self.superkernels.values()), self.excess)
+        elif config.type == "random":
+            generator = torch.Generator().manual_seed(seed)
+            fix_random(list(self.superkernels.values()), self.excess, generator)
+        device = next(net.parameters()).device
+        self.multipliers = {name: torch.zeros((), device=device) for name in self.targets}
         self.violations: dict[str, Tensor] = {}
         self.tau = config.tau_start
         logits = list(self.parameters())
@@ -62,11 +74,22 @@ class Structure:
             yield from superkernel.parameters()
 
     def draw(self, progress: float, generator: torch.Generator) -> None:
-        """Put a sample of every superkernel in force; `progress` from 0 to 1 sets its sharpness."""
+        """Put a sample of every superkernel in force; `progress` from 0 to 1 sets its sharpness.
+
+        While the structure is frozen, all choices are drawn alike: what trains more would look better.
+        """
         self.tau = temperature(progress, self.config.tau_start, self.config.tau_end)
         hard = progress >= 1 - self.config.hard_share
+        uniform = progress < self.config.frozen_share
+        if self.shared:
+            self.shared.draw(generator)
         for superkernel in self.superkernels.values():
-            superkernel.draw(self.tau, generator, hard)
+            superkernel.draw(self.tau, generator, hard, uniform)
+        if self.shared:
+            self.shared.z = None
+        if self.uses:
+            drawn = [superkernel.weights.detach() for superkernel in self.superkernels.values()]
+            torch._foreach_add_(list(self.uses.values()), drawn)
 
     def choose(self) -> dict[str, Choice]:
         """Put the argmax choice of every superkernel in force, and return it."""
@@ -75,13 +98,24 @@ class Structure:
             self.superkernels[name].choose(choice)
         return choices
 
+    def expected_cost(self) -> Cost:
+        """Under the structural distributions, differentiable; averaged over what couples them."""
+        if not self.shared:
+            return self.cost()
+        costs = []
+        for z in self.shared.nodes:
+            self.shared.z = z
+            costs.append(self.cost())
+        self.shared.z = None
+        return _mean_cost(costs, self.shared.node_weights)
+
     def penalty(self) -> Tensor:
         """Multiplier · log(expected cost / target), summed over the targets; added to the loss.
 
         Dual ascent on a target instead of a weight that the user must guess: the multiplier grows while the
         expected cost is above the target and shrinks while it is below.
         """
-        cost = self.cost() if self.targets else None
+        cost = self.expected_cost() if self.targets else None
         self.violations = {name: torch.log(getattr(cost, name) / t) for name, t in self.targets.items()}
         return sum((self.multipliers[name] * v for name, v in self.violations.items()), torch.zeros(()))
 
@@ -97,22 +131,26 @@ class Structure:
         self.optimiser.zero_grad(set_to_none=True)
 
     @torch.no_grad()
+    def excess(self) -> float:
+        """log(cost / target) of the choices in force, the largest over all targets."""
+        cost = self.cost(chosen=True)
+        return max(math.log(float(getattr(cost, name)) / target) for name, target in self.targets.items())
+
+    @torch.no_grad()
     def feasible(self) -> bool:
         """Whether the argmax network meets every target."""
-        if not self.targets:
-            return True
-        chosen = self.cost(chosen=True)
-        return all(float(getattr(chosen, name)) <= target for name, target in self.targets.items())
+        return not self.targets or self.excess() <= 0
 
     @torch.no_grad()
     def metrics(self) -> dict[str, Any]:
         """For metrics.jsonl: probabilities, never samples."""
-        cost = self.cost()
-        kernels, widths, entropies = {}, {}, []
+        cost = self.expected_cost()
+        kernels, widths, entropies, undecided = {}, {}, [], 0
         for name, superkernel in self.superkernels.items():
-            kernels[name] = [round(v, 5) for v in superkernel.kernel_probabilities().tolist()]
+            kernels[name] = _rounded(superkernel.kernel_probabilities())
             widths[name] = round(float(superkernel.probabilities().sum()), 3)
             entropies.append(float(superkernel.entropy()))
+            undecided += entropies[-1] > UNDECIDED_ENTROPY
         diagnostics: dict[str, list[float]] = {}
         for superkernel in self.superkernels.values():
             for name, value in superkernel.diagnostics().items():
@@ -124,6 +162,8 @@ class Structure:
             "macs_per_mp": float(cost.macs_per_mp),
             "parameters": float(cost.parameters),
             "multipliers": {name: float(value) for name, value in self.multipliers.items()},
+            "undecided": undecided,
+            "uses": {name: _rounded(used.amax(1)) for name, used in self.uses.items()},
             "kernels": kernels,
             "widths": widths,
         }
@@ -131,10 +171,31 @@ class Structure:
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of the structure beside the logits, which are in the network's state."""
         optimiser = self.optimiser.state_dict() if self.optimiser else None
-        return {"optimiser": optimiser, "multipliers": self.multipliers}
+        return {"optimiser": optimiser, "multipliers": self.multipliers, "uses": self.uses}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self.optimiser:
             self.optimiser.load_state_dict(state["optimiser"])
         self._check_targets()
-        self.multipliers = dict(state["multipliers"])
+        self.multipliers, self.uses = dict(state["multipliers"]), dict(state["uses"])
+
+
+def _share(superkernels: Iterable[Superkernel]) -> SharedGaussian | None:
+    """Give all coupled superkernels one Gaussian; None where there are none."""
+    coupled = [s for s in superkernels if isinstance(s, CoupledSuperkernel)]
+    for superkernel in coupled:
+        superkernel.shared = coupled[0].shared
+    return coupled[0].shared if coupled else None
+
+
+def _mean_cost(costs: list[Cost], weights: Tensor) -> Cost:
+    """Weighted mean of each of the costs; None stays None."""
+    means = {}
+    for field in dataclasses.fields(Cost):
+        values = [getattr(cost, field.name) for cost in costs]
+        means[field.name] = None if values[0] is None else torch.stack(values) @ weights
+    return Cost(**means)
+
+
+def _rounded(values: Tensor) -> list[float]:
+    return [round(value, 5) for value in values.tolist()]

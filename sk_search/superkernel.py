@@ -91,6 +91,7 @@ class Superkernel(nn.Module):
             self.kernels[kernel], tuple(torch.nonzero(self.weights[kernel] > 0.5).flatten().tolist())
         )
 
+    @torch.no_grad()
     def candidates(self) -> list[tuple[Choice, float]]:
         """Every choice worth considering, with the logarithm of its probability."""
         raise NotImplementedError
@@ -167,6 +168,7 @@ class JointSuperkernel(Superkernel):
         kernel, count = divmod(int(self.logits.argmax()), len(self.filters))
         return Choice(self.kernels[kernel], tuple(range(self.filters[count])))
 
+    @torch.no_grad()
     def candidates(self) -> list[tuple[Choice, float]]:
         return _prefix_candidates(self, self._joint())
 
@@ -203,6 +205,7 @@ class FactorizedSuperkernel(Superkernel):
         count = self.filters[int(self.filter_logits.argmax())]
         return Choice(self.kernels[int(self.kernel_logits.argmax())], tuple(range(count)))
 
+    @torch.no_grad()
     def candidates(self) -> list[tuple[Choice, float]]:
         joint = torch.outer(self.kernel_probabilities(), self._count_probabilities())
         return _prefix_candidates(self, joint)
@@ -253,6 +256,7 @@ class FilterwiseSuperkernel(Superkernel):
         kept = torch.nonzero(logits > self.keep_above).flatten().tolist() or [int(logits.argmax())]
         return Choice(self.kernels[int(self.kernel_logits.argmax())], tuple(kept))
 
+    @torch.no_grad()
     def candidates(self) -> list[tuple[Choice, float]]:
         """With each kernel size, the n likeliest filters for every n: no other subset of n is likelier."""
         logits = self.filter_logits()
@@ -386,11 +390,9 @@ class FixedSuperkernel(Superkernel):
         self.weights = self.fixed
         return self.chosen()
 
+    @torch.no_grad()
     def candidates(self) -> list[tuple[Choice, float]]:
         return [(self.argmax(), 0.0)]
-
-    def smallest(self) -> Choice:
-        return self.argmax()
 
     def entropy(self) -> Tensor:
         return self.fixed.new_zeros(())

@@ -1,0 +1,85 @@
+"""Architectures that nobody searched, at the cost that a search was given: its value is what it has on them.
+
+`uniform`: the same kernel size and growth in every place, as networks are drawn by hand. `random`: any choice
+in any place. Both fill the target, because a cheaper network would be an easy opponent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from sk_deploy.errors import ConfigError
+
+from .superkernel import Choice, FixedSuperkernel
+
+Excess = Callable[[], float]
+"""log(cost / target) of the choices in force, the largest over all targets: 0 or less meets them."""
+
+_SLACK = 0.02
+_TRIES = 5000
+
+
+def fix_uniform(superkernels: list[FixedSuperkernel], excess: Excess) -> None:
+    """The costliest uniform choice that meets the targets, then one place after another the next costlier."""
+    ladder = []
+    for choices in _uniform_choices(superkernels):
+        _fix(superkernels, choices)
+        ladder.append((excess(), choices))
+    ladder.sort(key=lambda rung: rung[0])
+    best = max((i for i, rung in enumerate(ladder) if rung[0] <= 0), default=0)
+    choices = ladder[best][1]
+    _fix(superkernels, choices)
+    if best + 1 == len(ladder):
+        return
+    for superkernel, before, after in zip(superkernels, choices, ladder[best + 1][1], strict=True):
+        superkernel.fix(after)
+        if excess() > 0:
+            superkernel.fix(before)
+
+
+def fix_random(superkernels: list[FixedSuperkernel], excess: Excess, generator: torch.Generator) -> None:
+    """Any choice everywhere, then places drawn again until the cost lies within 2 % below the target.
+
+    Raises ConfigError when that does not happen.
+    """
+
+    def draw(superkernel: FixedSuperkernel) -> Choice:
+        kernel = int(torch.randint(len(superkernel.kernels), (), generator=generator))
+        count = int(torch.randint(len(superkernel.filters), (), generator=generator))
+        return Choice(superkernel.kernels[kernel], tuple(range(superkernel.filters[count])))
+
+    _fix(superkernels, [draw(superkernel) for superkernel in superkernels])
+    distance = abs(excess() + _SLACK / 2)
+    for _ in range(_TRIES):
+        if distance <= _SLACK / 2:
+            return
+        superkernel = superkernels[int(torch.randint(len(superkernels), (), generator=generator))]
+        before = superkernel.argmax()
+        superkernel.fix(draw(superkernel))
+        drawn = abs(excess() + _SLACK / 2)
+        if drawn < distance:
+            distance = drawn
+        else:
+            superkernel.fix(before)
+    raise ConfigError("no random network was found within 2 % of the target: choose another target")
+
+
+def _fix(superkernels: list[FixedSuperkernel], choices: list[Choice]) -> None:
+    for superkernel, choice in zip(superkernels, choices, strict=True):
+        superkernel.fix(choice)
+
+
+def _uniform_choices(superkernels: list[FixedSuperkernel]) -> list[list[Choice]]:
+    """Lists of choices, one for every kernel size and growth of the superkernel that has the most."""
+    model = max(superkernels, key=lambda superkernel: len(superkernel.filters))
+    found = []
+    for kernel in model.kernels:
+        for count in model.filters:
+            growth = count / model.max_filters
+            counts = [
+                min(s.filters, key=lambda c, s=s: (abs(c - growth * s.max_filters), c)) for s in superkernels
+            ]
+            found.append([Choice(kernel, tuple(range(c))) for c in counts])
+    return found
