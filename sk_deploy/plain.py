@@ -1,4 +1,4 @@
-"""Plain Bayer mosaics: TIFF, PNG and PGM of one channel, and NumPy arrays. Their phase must be given.
+"""Plain Bayer mosaics: TIFF, PNG and PGM of one channel, NumPy and MATLAB arrays. Their phase must be given.
 
 Integers run from black 0 to the highest value of their type (a PGM's own maximum). A float array is taken as
 normalised already: black 0, white 1.
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import RawError
+from .mat import is_mat, read_mat
 from .tiff import is_tiff
 
 FLOAT_BLACK, FLOAT_WHITE = 4096, 61_440
@@ -44,6 +45,8 @@ def read_plain(data: bytes, name: str) -> PlainMosaic | None:
     """
     if data.startswith(b"\x93NUMPY"):
         return _from_float(_decode_npy(data, name), name)
+    if is_mat(data):
+        return read_mat_mosaic(data, name)
     if data.startswith(b"P5"):
         return _decode_pgm(data, name)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -51,6 +54,11 @@ def read_plain(data: bytes, name: str) -> PlainMosaic | None:
     if is_tiff(data):
         return _from_integers(_decode_tiff(data, name), name)
     return None
+
+
+def read_mat_mosaic(data: bytes, name: str) -> PlainMosaic:
+    """The variable `x` of a MATLAB file: SIDD's mosaics are floats in [0,1]. Raises RawError."""
+    return _from_float(read_mat(data, "x", name), name)
 
 
 def _from_integers(pixels: NDArray[np.generic], name: str) -> PlainMosaic:

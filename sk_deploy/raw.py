@@ -6,6 +6,7 @@ files does so in a worker process, so that a crash costs one file.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ from .cfa import is_dng
 from .counts import normalise
 from .errors import RawError
 from .libraw import NotARaw, read_camera
-from .plain import PlainMosaic, read_plain
+from .mat import is_mat
+from .plain import PlainMosaic, read_mat_mosaic, read_plain
 from .raw_dng import read_dng
-from .raw_image import Capture, Colour, Levels, RawImage
+from .raw_image import Capture, Colour, Levels, RawImage, camera_name
+from .sidd_metadata import metadata_path, read_sidd_metadata
 from .tags import Tag
 from .tiff import Tiff, is_tiff
 
@@ -25,10 +28,11 @@ __all__ = ["Capture", "Colour", "RawImage", "read_raw"]
 
 
 def read_raw(path: Path, pattern: str | None = None) -> RawImage:
-    """Read a camera raw, or, given its phase in `pattern`, a plain TIFF, PNG, PGM or .npy mosaic.
+    """Read a camera raw, or, given its phase in `pattern`, a plain TIFF, PNG, PGM, .npy or .mat mosaic.
 
-    A raw that names its own phase needs no `pattern`, and one that contradicts `pattern` is refused. Raises
-    RawError, one line, for whatever is not a complete Bayer mosaic.
+    A raw that names its own phase needs no `pattern`, and one that contradicts `pattern` is refused. A .mat
+    holds SIDD's variable `x` and takes phase and noise from a METADATA file beside it. Raises RawError, one
+    line, for whatever is not a complete Bayer mosaic.
     """
     if pattern is not None and pattern not in PHASES:
         raise RawError(f"pattern {pattern!r}: expected one of {', '.join(PHASES)}")
@@ -60,6 +64,8 @@ def _read_bytes(path: Path) -> bytes:
 
 def _read_with_phase(path: Path, data: bytes) -> RawImage | None:
     """Read a raw that names its own phase; None for a plain mosaic or a foreign file."""
+    if is_mat(data):
+        return _from_mat(path, data)
     tiff = None
     if is_tiff(data):
         try:
@@ -75,6 +81,22 @@ def _read_with_phase(path: Path, data: bytes) -> RawImage | None:
         return read_camera(path, tiff)
     except NotARaw:
         return None
+
+
+def _from_mat(path: Path, data: bytes) -> RawImage | None:
+    """SIDD's mosaics, where a METADATA file is beside them; else None, for they are plain ones."""
+    metadata_file = metadata_path(path)
+    if metadata_file is None:
+        return None
+    metadata = read_sidd_metadata(metadata_file)
+    raw = _from_plain(path, read_mat_mosaic(data, path.name), metadata.phase)
+    return replace(
+        raw,
+        noise=None if "GT_RAW" in path.name else metadata.noise,
+        camera=camera_name(metadata.capture),
+        iso=metadata.capture.iso,
+        capture=metadata.capture,
+    )
 
 
 def _from_plain(path: Path, plain: PlainMosaic, pattern: str | None) -> RawImage:
