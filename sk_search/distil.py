@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from sk_deploy.errors import ConfigError
 from sk_deploy.whole import whole
@@ -20,31 +19,10 @@ from .cost import network_cost
 from .layers import DenseBlock
 from .nets import SkipInitUNet, build_network, build_supernet, superconvs
 from .run import load_config, load_genotype, write_json
-from .superkernel import Choice, Superkernel
+from .strategies import choose
+from .superkernel import Choice
 
 GENOTYPE_SCHEMA = 1
-
-
-@torch.no_grad()
-def round_up(superkernel: Superkernel, choice: Choice, round_to: int) -> Choice:
-    """Keep more filters, the most probable first, until their number is a multiple of `round_to`.
-
-    Never fewer than `round_to`, never more than there are: a layer is not left empty, and the extra filters
-    cost no time where the runtime computes them in blocks anyway.
-    """
-    count = min(superkernel.max_filters, max(round_to, -(-len(choice.filters) // round_to) * round_to))
-    probability = superkernel.probabilities().sum(0)  # [F]
-    kept = set(choice.filters)
-    ranked = sorted(range(superkernel.max_filters), key=lambda f: (f not in kept, -float(probability[f]), f))
-    return Choice(choice.kernel, tuple(sorted(ranked[:count])))
-
-
-def argmax_choices(net: nn.Module, round_to: int) -> dict[str, Choice]:
-    """Superkernel name -> the most probable choice, rounded up."""
-    return {
-        name: round_up(conv.superkernel, conv.superkernel.argmax(), round_to)
-        for name, conv in superconvs(net).items()
-    }
 
 
 def cut(net: SkipInitUNet, choices: dict[str, Choice]) -> SkipInitUNet:
@@ -99,18 +77,19 @@ def load_supernet(run: Path) -> SkipInitUNet:
     return _load_weights(build_supernet(config.net, config.structure), path)
 
 
-def distil(run: Path, round_to: int | None = None) -> dict[str, Any]:
+def distil(run: Path, round_to: int | None = None, strategy: str | None = None) -> dict[str, Any]:
     """Write run/genotype.json and run/distilled/best.safetensors; return the genotype.
 
-    round_to: filter counts become multiples of it; None takes the configuration's. Raises ConfigError for a
-    run without a search, or when weights that were fine-tuned for another cut would be orphaned.
+    round_to: filter counts become multiples of it; None takes the configuration's. strategy: as `choose`.
+    Raises ConfigError for a run without a search, an unknown strategy, or when weights that were fine-tuned
+    for another cut would be orphaned.
     """
     config = load_config(run)
     if (run / "finetuned").exists():
         raise ConfigError(f"{run} is fine-tuned already: move {run / 'finetuned'} away to distil again")
     net = load_supernet(run)
     with torch.no_grad():
-        choices = argmax_choices(net, round_to or config.net.round_to)
+        choices = choose(net, config, strategy, round_to or config.net.round_to)
         fixed = cut(net, choices)
         genotype = {**describe(net, fixed, choices, config), "supernet": supernet_digest(run)}
     folder = run / "distilled"

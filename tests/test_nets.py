@@ -10,10 +10,11 @@ from sk_search import conditioning, config
 from sk_search.conditioning import Anscombe
 from sk_search.config import CONDITIONINGS, NetConfig, RunConfig, StructureConfig, TrainConfig
 from sk_search.cost import CostModel, network_cost
-from sk_search.distil import argmax_choices, choices_of, cut, describe, round_up
+from sk_search.distil import choices_of, cut, describe
 from sk_search.layers import CONVOLUTIONS, DenseBlock
 from sk_search.nets import ARCHS, build_network, build_supernet, superconvs
 from sk_search.presets import PRESETS, tiny
+from sk_search.strategies import argmax_choices, round_up
 from sk_search.structure import Structure
 from sk_search.superkernel import SUPERKERNELS, Choice, JointSuperkernel, Superkernel
 
