@@ -22,7 +22,7 @@ TYPES = ("joint", "factorized", "filterwise", "filterwise-attention", "coupled",
 """Superkernels."""
 MODES = ("full", "separate")
 """Treatments of the non-linearity (§4.5.3)."""
-ARCHS = ("skipinit-unet",)
+ARCHS = ("skipinit-unet", "attention-unet")
 CONDITIONINGS = ("none", "map", "k-sigma", "anscombe")
 
 
@@ -44,6 +44,10 @@ class NetConfig:
     projection: int = 1
     """Kernel size of the convolutions that are not searched inside a level."""
     conditioning: str = "anscombe"
+    subnetworks: int = 1
+    """U-Nets side by side in an attention-unet (paper: 1, 3 or 6)."""
+    window: int = 64
+    """Packed pixels on a side of what channel attention averages once deployed: a training patch."""
 
     @property
     def depth(self) -> int:
@@ -66,6 +70,8 @@ class NetConfig:
             raise ConfigError(f"kernels {self.kernels} must be odd, distinct and ascending")
         if len(self.widths) < 2 or min(self.widths) < 1 or self.blocks < 1 or min(self.growth) <= 0:
             raise ConfigError("a U-Net needs two widths or more, a block or more, and positive growth rates")
+        if self.subnetworks < 1 or (self.arch != "attention-unet" and self.subnetworks > 1):
+            raise ConfigError(f"{self.subnetworks} subnetworks: only an attention-unet has more than one")
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,14 @@ class TrainConfig:
     clip_norm: float = 1.0
     ema: float = 0.0
     """Decay of the averaged weights that are validated and kept; 0: the weights themselves."""
+    shards: int = 1
+    """Independent random streams that a batch is drawn from: under torchrun, one or more for each process."""
+    compile: bool = True
+    """Whether torch.compile translates the network, on CUDA: a minute that a short training does not save."""
+    teacher: str = "none"
+    """In fine-tuning: "supernet", "self-ensemble", or another run's folder."""
+    teacher_weight: float = 0.5
+    """Share of the teacher's output in what is learnt; the clean mosaic has the rest."""
     validate_every: int = 1000
     patience: int = 30
     """Stop after this many validations without a better PSNR (paper: 30)."""
@@ -126,6 +140,10 @@ class TrainConfig:
         for name in ("steps", "batch", "validate_every", "patience", "validation_patches", "log_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.shards < 1 or self.batch % self.shards:
+            raise ConfigError(f"batch {self.batch} does not divide into {self.shards} shards")
+        if not 0 <= self.teacher_weight <= 1:
+            raise ConfigError(f"teacher_weight is {self.teacher_weight:g}: expected 0 to 1")
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -231,6 +249,11 @@ class RunConfig:
             raise ConfigError(
                 f"patch_px {self.mosaic.patch_px}: a U-Net of depth {self.net.depth} needs a multiple of "
                 f"{2 * self.net.multiple} sensor pixels"
+            )
+        if self.net.arch == "attention-unet" and self.net.window != self.mosaic.patch_px // 2:
+            raise ConfigError(
+                f"window {self.net.window}: channel attention trained on patches of {self.mosaic.patch_px} "
+                f"sensor pixels needs {self.mosaic.patch_px // 2}"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -51,9 +51,12 @@ class CostModel:
         ]
         device = next(net.parameters()).device
         dtype = next(net.parameters()).dtype
+        training = net.training
+        net.eval()  # as it is deployed: channel attention pools differently
         with torch.no_grad():
             planes = torch.zeros(1, 4, _PATCH_PACKED, _PATCH_PACKED, device=device, dtype=dtype)
             net(planes, torch.full((1, 2), 1e-3, device=device, dtype=dtype))
+        net.train(training)
         for hook in hooks:
             hook.remove()
 

@@ -6,6 +6,8 @@ distribution. The non-linearity is part of a convolution here, because the masks
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -90,24 +92,31 @@ CONVOLUTIONS = {"full": SuperConvReLU, "separate": SeparateSuperConvReLU}
 """`--mode` -> the convolution that treats the non-linearity so (§4.5.3)."""
 
 
-class DenseBlock(nn.Module):
-    """Densely connected residual block with SkipInit (figure 4): x + α · out([x, c₁, c₂]), α starts at 0.
+MakeConv = Callable[[str, int, int], nn.Module]
+"""(name, channels in, width of the block) -> convolution."""
 
-    conv1 reads x [B,C,H,W], conv2 reads [x, c₁]; `out` restores C channels.
+
+class DenseBlock(nn.Module):
+    """Densely connected residual block: conv1 reads x [B,C,H,W], conv2 reads [x, c₁], out reads [x, c₁, c₂].
+
+    `out` restores C channels. With SkipInit (figure 4): x + α · out, where α starts at 0; else (figure 3):
+    x + relu(out).
     """
 
-    def __init__(self, width: int, conv1: nn.Module, conv2: nn.Module, projection: int) -> None:
+    def __init__(self, name: str, width: int, make_conv: MakeConv, projection: int, skipinit: bool) -> None:
         super().__init__()
         self.width = width
-        self.conv1, self.conv2 = conv1, conv2
-        channels = width + conv1.out_channels + conv2.out_channels
+        self.conv1 = make_conv(f"{name}.conv1", width, width)
+        self.conv2 = make_conv(f"{name}.conv2", width + self.conv1.out_channels, width)
+        channels = width + self.conv1.out_channels + self.conv2.out_channels
         self.out = nn.Conv2d(channels, width, projection, padding=projection // 2)
-        self.alpha = nn.Parameter(torch.zeros(()))
+        self.alpha = nn.Parameter(torch.zeros(())) if skipinit else None
 
     def forward(self, x: Tensor) -> Tensor:
         features = torch.cat([x, self.conv1(x)], 1)
         features = torch.cat([features, self.conv2(features)], 1)
-        return x + self.alpha * self.out(features)
+        residual = self.out(features)
+        return x + (F.relu(residual) if self.alpha is None else self.alpha * residual)
 
     def distil(self, choice1: Choice, choice2: Choice) -> None:
         """Cut both convolutions, and what reads them, to what the choices keep; in place."""

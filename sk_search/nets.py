@@ -1,77 +1,26 @@
 """The networks: packed planes in, packed planes out, the input plus a residual.
 
-SkipInit residual U-Net (§3.2): at each level `blocks` dense blocks; stride-2 convolution down, pixel shuffle
-up, concatenation skips. Built twice from the same lines: with superkernel convolutions to search, with plain
-ones from a genotype to fine-tune and export.
+Each is built twice from the same lines: with superkernel convolutions to search, with plain ones from a
+genotype to fine-tune and export.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from .conditioning import CONDITIONINGS
+from .attention_unet import AttentionUNet
 from .config import NetConfig, StructureConfig
-from .layers import CONVOLUTIONS, ConvReLU, DenseBlock, SuperConvReLU
+from .layers import CONVOLUTIONS, ConvReLU, SuperConvReLU
+from .skipinit_unet import SkipInitUNet
 from .superkernel import SUPERKERNELS, Choice
 
-MakeConv = Callable[[str, int, int], nn.Module]
-"""(name, channels in, width of the block) -> convolution."""
+ARCHS = {"skipinit-unet": SkipInitUNet, "attention-unet": AttentionUNet}
+"""`--arch` -> the network: of (config, make_conv)."""
 
 
-class SkipInitUNet(nn.Module):
-    """x [B,4,h,w] and noise [B,2] -> denoised [B,4,h,w]; h and w multiples of 2^depth packed pixels."""
-
-    def __init__(self, config: NetConfig, make_conv: MakeConv) -> None:
-        super().__init__()
-        widths, k = config.widths, config.projection
-
-        def blocks(name: str, width: int) -> nn.ModuleList:
-            return nn.ModuleList(dense_block(f"{name}.{i}", width) for i in range(config.blocks))
-
-        def dense_block(name: str, width: int) -> DenseBlock:
-            conv1 = make_conv(f"{name}.conv1", width, width)
-            conv2 = make_conv(f"{name}.conv2", width + conv1.out_channels, width)
-            return DenseBlock(width, conv1, conv2, k)
-
-        levels = range(config.depth)
-        self.condition = CONDITIONINGS[config.conditioning]()
-        self.head = nn.Conv2d(self.condition.channels, widths[0], 3, padding=1)
-        self.encoder = nn.ModuleList(blocks(f"encoder.{i}", widths[i]) for i in levels)
-        self.down = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 2, stride=2) for i in levels)
-        self.bottom = blocks("bottom", widths[-1])
-        self.up = nn.ModuleList(nn.Conv2d(widths[i + 1], 4 * widths[i], 1) for i in levels)
-        self.fuse = nn.ModuleList(nn.Conv2d(2 * widths[i], widths[i], k, padding=k // 2) for i in levels)
-        self.decoder = nn.ModuleList(blocks(f"decoder.{i}", widths[i]) for i in levels)
-        self.tail = nn.Conv2d(widths[0], 4, 3, padding=1)
-
-    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # a clean frame's noise is below bfloat16
-            features, scale = self.condition(x, noise)
-        h = self.head(features)
-        skips = []
-        for blocks, down in zip(self.encoder, self.down, strict=True):
-            for block in blocks:
-                h = block(h)
-            skips.append(h)
-            h = down(h)
-        for block in self.bottom:
-            h = block(h)
-        for level in reversed(range(len(skips))):
-            h = F.pixel_shuffle(self.up[level](h), 2)
-            h = self.fuse[level](torch.cat([h, skips[level]], 1))
-            for block in self.decoder[level]:
-                h = block(h)
-        return x + scale * self.tail(h).to(x.dtype)
-
-
-ARCHS = {"skipinit-unet": SkipInitUNet}
-
-
-def build_supernet(config: NetConfig, structure: StructureConfig) -> SkipInitUNet:
+def build_supernet(config: NetConfig, structure: StructureConfig) -> nn.Module:
     """The network with a superkernel in every searched place."""
     superkernel, convolution = SUPERKERNELS[structure.type], CONVOLUTIONS[structure.mode]
 
@@ -82,7 +31,7 @@ def build_supernet(config: NetConfig, structure: StructureConfig) -> SkipInitUNe
     return ARCHS[config.arch](config, make_conv)
 
 
-def build_network(config: NetConfig, choices: Mapping[str, Choice]) -> SkipInitUNet:
+def build_network(config: NetConfig, choices: Mapping[str, Choice]) -> nn.Module:
     """The fixed network that a genotype describes, with fresh weights."""
 
     def make_conv(name: str, channels_in: int, width: int) -> nn.Module:

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from .config import NetConfig, RunConfig, StructureConfig, TrainConfig
 
 
 def paper_model1() -> RunConfig:
     """SkipInit model 1 (§5.2): depth 3, 32 channels at level 0 in arithmetic progression, 28 superkernels."""
-    return _paper("paper-model1", widths=(32, 64, 96, 128))
+    return _paper("paper-model1", _paper_skipinit(widths=(32, 64, 96, 128)))
 
 
 def paper_model2() -> RunConfig:
     """SkipInit model 2 (§5.2): depth 2, 64 channels at level 0, 20 superkernels."""
-    return _paper("paper-model2", widths=(64, 128, 192))
+    return _paper("paper-model2", _paper_skipinit(widths=(64, 128, 192)))
 
 
-def _paper(name: str, widths: tuple[int, ...]) -> RunConfig:
+def paper_attention(subnetworks: int) -> RunConfig:
+    """The multi-attentional residual U-Net (§3.1, §5.3): 14 superkernels in each of 1, 3 or 6 subnetworks."""
     net = NetConfig(
+        arch="attention-unet",
+        widths=(64, 128, 256, 512),
+        kernels=(3, 5, 7),
+        growth=(0.25, 0.5, 1.0),
+        round_to=1,
+        projection=3,
+        conditioning="none",
+        subnetworks=subnetworks,
+    )
+    return _paper(f"paper-attention{subnetworks}", net)
+
+
+def _paper_skipinit(widths: tuple[int, ...]) -> NetConfig:
+    return NetConfig(
         widths=widths,
         blocks=2,
         kernels=(3, 5),
@@ -27,6 +43,9 @@ def _paper(name: str, widths: tuple[int, ...]) -> RunConfig:
         projection=3,
         conditioning="none",
     )
+
+
+def _paper(name: str, net: NetConfig) -> RunConfig:
     train = TrainConfig(
         steps=1_000_000,  # early stopping ends it
         batch=4,
@@ -62,5 +81,11 @@ def tiny() -> RunConfig:
     )
 
 
-PRESETS = {"paper-model1": paper_model1, "paper-model2": paper_model2, "compact": compact, "tiny": tiny}
+PRESETS = {
+    "paper-model1": paper_model1,
+    "paper-model2": paper_model2,
+    **{f"paper-attention{n}": partial(paper_attention, n) for n in (1, 3, 6)},
+    "compact": compact,
+    "tiny": tiny,
+}
 """`--preset` -> the function that returns its configuration."""
