@@ -1,4 +1,4 @@
-"""`skdn show`: what a run or a model file is, how sure its search was, and what to do next."""
+"""`skdn show`: what a run or a model file is, how sure its search was, what to do next; or runs compared."""
 
 from __future__ import annotations
 
@@ -11,15 +11,61 @@ import click
 
 
 @click.command()
-@click.argument("path", metavar="RUN|MODEL.onnx", type=click.Path(path_type=Path))
+@click.argument(
+    "paths",
+    metavar="RUN...|MODEL.onnx",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
+)
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the comparison as a page, with a plot.",
+)
+@click.option("--force", is_flag=True, help="Overwrite that page.")
 @click.option("--json", "as_json", is_flag=True, help="Facts as JSON on stdout.")
-def command(path: Path, as_json: bool) -> None:
-    """Describe a run directory or a model file; a model needs no PyTorch."""
-    facts = summary(path)
+def command(paths: tuple[Path, ...], html: Path | None, force: bool, as_json: bool) -> None:
+    """Describe a run directory or a model file, or compare several runs.
+
+    A folder of runs stands for all of them. Runs that differ only in the seed are summed up as mean ±
+    standard deviation, and compared with uniform and random baselines of equal cost. Needs no PyTorch.
+    """
+    several = len(paths) > 1 or _holds_runs(paths[0])
+    if not several and html:
+        raise click.UsageError("--html is for comparing: give several runs, or a folder of them")
+    if not several:
+        facts = summary(paths[0])
+        if as_json:
+            click.echo(json.dumps(facts, indent=1, ensure_ascii=False))
+        else:
+            _print(facts)
+        return
+
+    from sk_search.compare import compare
+    from sk_search.compare_table import comparison_text
+
+    comparison = compare(paths)
+    if html:
+        from sk_search.report_compare import write_comparison
+
+        write_comparison(comparison, html, force)
     if as_json:
-        click.echo(json.dumps(facts, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(comparison.facts(), indent=1, ensure_ascii=False))
     else:
-        _print(facts)
+        click.echo(comparison_text(comparison))
+        if html:
+            click.echo(f"\nwritten: {html}")
+
+
+def _holds_runs(path: Path) -> bool:
+    """Whether `path` is a folder that is not a run but has runs in it."""
+    return (
+        path.is_dir()
+        and not (path / "config.json").exists()
+        and any((inner / "config.json").is_file() for inner in path.iterdir())
+    )
 
 
 def summary(path: Path) -> dict[str, Any]:

@@ -58,6 +58,10 @@ class StageRecord:
         since = sum(step > self.best["step"] for step in validated)
         return validated[-1] >= self.steps or (self.patience is not None and since >= self.patience)
 
+    def latest(self, key: str) -> Any:
+        """What was logged last under `key` in training; None where it never was."""
+        return next((r[key] for r in reversed(self.rows) if r["kind"] == "train" and key in r), None)
+
     def series(self, kind: str, key: str) -> tuple[list[int], list[float]]:
         """Steps and values of one logged quantity, without the steps where it is absent or not finite."""
         rows = [row for row in self.rows if row["kind"] == kind and is_number(row.get(key))]
@@ -76,6 +80,8 @@ class RunRecord:
     genotype: dict[str, Any] | None
     search: StageRecord
     finetune: StageRecord
+    ensembled: StageRecord
+    """Fine-tuning under the teacher "self-ensemble"."""
     parity: dict[str, Any] | None
     """Comparison -> largest error; under "limits", comparison -> the largest error that passes."""
 
@@ -88,15 +94,15 @@ def read_record(run: Path) -> RunRecord:
     """Read a run directory. Raises ConfigError for one that is missing, not a run, or damaged."""
     header = read_header(run)
     settings = header["config"]
+    patience = settings.get("finetune", {}).get("patience")
     return RunRecord(
         path=run,
         header=header,
         settings=settings,
         genotype=read_object(run / "genotype.json"),
         search=StageRecord(_read_metrics(run / "metrics.jsonl"), settings.get("search", {}).get("patience")),
-        finetune=StageRecord(
-            _read_metrics(run / "finetuned" / "metrics.jsonl"), settings.get("finetune", {}).get("patience")
-        ),
+        finetune=StageRecord(_read_metrics(run / "finetuned" / "metrics.jsonl"), patience),
+        ensembled=StageRecord(_read_metrics(run / "ensembled" / "metrics.jsonl"), patience),
         parity=read_object(run / "export" / "parity.json"),
     )
 
@@ -104,6 +110,14 @@ def read_record(run: Path) -> RunRecord:
 def is_number(value: object) -> bool:
     """Whether a logged value is there and finite."""
     return isinstance(value, int | float) and math.isfinite(value)
+
+
+def duration(seconds: float) -> str:
+    """Time for a reader: 40 s, 12 min, 1 h 05 min."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = int(seconds // 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def read_header(run: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ The page is self-contained and can be written at any time: what the run has not 
 
 from __future__ import annotations
 
-import math
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ from numpy.typing import NDArray
 from sk_deploy.genotype import Gene, genes
 from sk_deploy.whole import whole
 
-from .record import RunRecord, StageRecord, is_number, read_record
+from .record import RunRecord, StageRecord, duration, is_number, read_record
 from .report_architecture import draw_architecture, kernel_colour
 from .report_curves import draw_curves
-from .report_evolution import draw_evolution
+from .report_evolution import draw_evolution, used_shares
 from .report_page import figure, image, page, paragraph, section, table, tile
 
 Crops = list[tuple[str, NDArray[np.uint8]]]
@@ -79,7 +78,7 @@ def _tiles(record: RunRecord, found: list[Gene]) -> str:
         tiles.append(tile(f"{decided} of {len(found)}", "superkernels decided"))
     seconds = sum(stage.seconds or 0 for stage in record.stages.values())
     if seconds:
-        tiles.append(tile(_duration(seconds), "of training"))
+        tiles.append(tile(duration(seconds), "of training"))
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
 
 
@@ -101,7 +100,10 @@ def _architecture(record: RunRecord, found: list[Gene]) -> str:
 
 
 def _curves(record: RunRecord) -> str:
-    curves = "".join(f"<div>{svg}</div>" for svg in draw_curves(record))
+    wide, half = draw_curves(record)
+    curves = "".join(
+        [*(f'<div class="full">{svg}</div>' for svg in wide), *(f"<div>{svg}</div>" for svg in half)]
+    )
     return section("How it learnt", f'<div class="curves">{curves}</div>' if curves else "")
 
 
@@ -109,18 +111,35 @@ def _evolution(record: RunRecord, found: list[Gene]) -> str:
     strips = draw_evolution(record, found)
     if not strips:
         return ""
+    shares = [used_shares(record, gene) for gene in found]
     pictures = "".join(
-        figure(svg, f"{gene.name} → {gene.kernel}×{gene.kernel}, {len(gene.filters)}/{gene.max_filters}")
-        for svg, gene in zip(strips, found, strict=True)
+        figure(
+            svg + _uses(gene, share),
+            f"{gene.name} → {gene.kernel}×{gene.kernel}, {len(gene.filters)}/{gene.max_filters}",
+        )
+        for svg, gene, share in zip(strips, found, shares, strict=True)
     )
     kernels = sorted({k for gene in found for k in gene.kernels})
     key = "".join(f'<i style="background:{kernel_colour(k)}"></i>{k}×{k}' for k in kernels)
     return section(
         "How it decided",
         '<p class="soft key">Probability of each kernel size over the search, first step to last:'
-        f"{key}. The line is the expected number of filters, full height being the most it could keep.</p>",
+        f"{key}. The line is the expected number of filters, full height being the most it could keep."
+        f"{' Below, how many of the samples used each size.' if any(shares) else ''}</p>",
         f'<div class="strips">{pictures}</div>',
     )
+
+
+def _uses(gene: Gene, shares: list[float] | None) -> str:
+    """A bar of how often each kernel size was sampled: a size that was hardly tried was not fairly judged."""
+    if shares is None:
+        return ""
+    parts = ""
+    for k, share in zip(gene.kernels, shares, strict=True):
+        number = f"{share:.0%}" if share > 0.12 else ""  # there is no room for it in a shorter piece
+        parts += f'<i style="flex-grow:{share:.4f};border-color:{kernel_colour(k)}">{number}</i>'
+    hint = ", ".join(f"{k}×{k} {share:.1%}" for k, share in zip(gene.kernels, shares, strict=True))
+    return f'<div class="uses" title="samples that used {hint}">{parts}</div>'
 
 
 def _proof(parity: dict[str, Any] | None) -> str:
@@ -162,7 +181,7 @@ def _facts(record: RunRecord) -> str:
 def _stage_line(stage: StageRecord) -> str:
     line = f"{stage.step:,} of {stage.steps:,} steps"
     if stage.seconds:
-        line += f", {_duration(stage.seconds)}"
+        line += f", {duration(stage.seconds)}"
     if stage.best:
         line += f"; best {stage.best['psnr_db']:.2f} dB at step {stage.best['step']:,}"
     return line
@@ -177,10 +196,3 @@ def _flattened(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, st
             shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             rows.append((f"{prefix}{name}", shown))
     return rows
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = math.floor(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -13,12 +13,12 @@ from typing import Any
 
 from sk_deploy.genotype import Gene, genes
 
-KERNEL_COLOURS = {1: "#8a94a0", 3: "#3d8bd4", 5: "#eb9d2a", 7: "#cf4a86", 9: "#7d5fc9"}
-"""Kernel size -> colour, the same in every figure; readable on white and on black."""
+KERNEL_COLOURS = {1: "#9aa5b0", 3: "#3d8bd4", 5: "#eb9d2a", 7: "#a8326f", 9: "#5b3fa8"}
+"""Kernel size -> colour, the same in every figure: on white and on black, in print, for any eyes."""
 
 _BOX, _GAP, _PAD, _BLOCK_GAP, _OUT = 46, 14, 13, 8, 6  # widths, in SVG units
 _TALLEST, _SHORTEST = 92, 12  # box outlines
-_LABELS = 46  # below a box: bar, kernel, filters
+_LABELS = 72  # below a box: bar, kernel, filters, probability, entropy
 _HEADING, _ROW_GAP, _INDENT, _MARGIN = 22, 36, 54, 16
 
 _STYLE = """
@@ -210,6 +210,8 @@ def _box(gene: Gene, x: float, base: float, scale: float) -> str:
         + _rect(x, base + 5, _BOX * gene.probability, 3, fill=colour)
         + _text(centre, base + 22, f"{gene.kernel}×{gene.kernel}", "mid bold")
         + _text(centre, base + 36, f"{len(gene.filters)}/{gene.max_filters}", "mid soft")
+        + _text(centre, base + 50, f"p {gene.probability:.2f}", "mid soft")
+        + _text(centre, base + 63, f"H {gene.entropy:.2f}", "mid soft")
         + "</g>"
     )
 
@@ -287,5 +289,8 @@ def _legend(kernels: list[int]) -> tuple[str, float]:
         parts.append(_rect(x, 0, 14, 11, **swatch))
         parts.append(_text(x + 19, 9.5, note, ""))
         x += 41 + 6.2 * len(note)  # the width of a letter, generously
-    parts.append(_text(_MARGIN, 30, "Filling and n/m: filters kept. Bar: probability of this slice.", "soft"))
+    note = (
+        "Filling and n/m: filters kept. Bar and p: probability of this slice. H: entropy, 0 decided, 1 open."
+    )
+    parts.append(_text(_MARGIN, 30, note, "soft"))
     return "".join(parts), x

@@ -28,6 +28,14 @@ def draw_evolution(record: RunRecord, found: list[Gene]) -> list[str]:
     return [_strip(rows, gene) for gene in found if all(gene.name in row["kernels"] for row in rows)]
 
 
+def used_shares(record: RunRecord, gene: Gene) -> list[float] | None:
+    """Share of the search's samples that used each of `gene.kernels`; None where nobody counted."""
+    counts = (record.search.latest("uses") or {}).get(gene.name)
+    if not counts or len(counts) != len(gene.kernels) or sum(counts) <= 0:
+        return None
+    return [count / sum(counts) for count in counts]
+
+
 def _strip(rows: Rows, gene: Gene) -> str:
     first, last = rows[0]["step"], rows[-1]["step"]
     xs = [_WIDTH * (row["step"] - first) / max(last - first, 1) for row in rows]

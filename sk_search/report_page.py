@@ -35,7 +35,7 @@ svg text{font-family:inherit}
 .wide{overflow-x:auto}
 .wide>svg{display:block;margin:0 auto}
 .curves{display:grid;grid-template-columns:1fr 1fr;gap:14px 18px}
-.curves>:first-child{grid-column:1/-1}
+.curves>.full{grid-column:1/-1}
 .curves svg{width:100%}
 .strips{display:grid;grid-template-columns:repeat(auto-fill,minmax(210px,1fr));gap:14px}
 .crops{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:14px}
@@ -43,12 +43,17 @@ figure{margin:0;break-inside:avoid}
 figcaption{font-size:13px;margin-top:3px}
 .strips svg{display:block;width:100%;height:52px;background:var(--card)}
 .strips .width{fill:none;stroke:var(--ink);stroke-width:2;vector-effect:non-scaling-stroke}
+.uses{display:flex;gap:2px;margin-top:3px;font-size:11px;line-height:15px;color:var(--soft)}
+.uses i{flex:0 0 0;min-width:2px;overflow:hidden;text-align:center;font-style:normal;border-top:4px solid}
+.strips polygon{stroke:var(--paper);stroke-width:1;vector-effect:non-scaling-stroke}
 .crops img{display:block;width:100%;image-rendering:pixelated;border-radius:4px}
 .key i{display:inline-block;width:14px;height:10px;margin:0 5px 0 14px}
 table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}
 th,td{text-align:left;font-weight:400;padding:3px 22px 3px 0;border-bottom:1px solid var(--line);
 vertical-align:top;overflow-wrap:anywhere}
 th{white-space:nowrap}
+.numbers{font-size:13px}.numbers th,.numbers td{white-space:nowrap;padding-right:18px}
+.number{text-align:right}
 .columns{display:grid;grid-template-columns:1fr 1fr;gap:8px 44px;align-items:start}
 .good{color:var(--good)}.bad{color:var(--bad);font-weight:600}
 details{margin-top:16px}summary{cursor:pointer;color:var(--soft)}

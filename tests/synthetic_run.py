@@ -72,9 +72,11 @@ def search_rows(genotype: dict[str, Any], steps: int = 20_000, seed: int = 0) ->
                 "entropy": float(1 - 0.9 * share),
                 "patches_per_s": 120.0,
                 "macs_per_mp": 1.2e10 - 4.7e9 * share,
-                "multipliers": {},
+                "multipliers": {"macs_per_mp": 0.3 * t},
                 "kernels": kernels,
                 "widths": widths,
+                "uses": {name: (np.array(p) * 1e4 + step).tolist() for name, p in kernels.items()},
+                "undecided": int(np.ceil(len(kernels) * (1 - share))),
             }
         )
         if step % 1000 == 0:

@@ -85,7 +85,12 @@ def test_drawing_has_one_box_a_superkernel(widths: tuple[int, ...], blocks: int,
     for gene in genes(genotype):
         group = drawn[gene.name]
         texts = [t.text for t in group.iter(f"{SVG}text")]
-        assert texts == [f"{gene.kernel}×{gene.kernel}", f"{len(gene.filters)}/{gene.max_filters}"]
+        assert texts == [
+            f"{gene.kernel}×{gene.kernel}",
+            f"{len(gene.filters)}/{gene.max_filters}",
+            f"p {gene.probability:.2f}",
+            f"H {gene.entropy:.2f}",
+        ]
         (outline,) = [r for r in rects(group) if (r.get("class") or "").startswith("max")]
         assert ("unsure" in outline.get("class", "")) == gene.undecided
         *kept, bar = rects(group, fill=KERNEL_COLOURS[gene.kernel])
