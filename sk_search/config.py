@@ -94,17 +94,30 @@ class StructureConfig:
     """"marginal", or "paper": the mean of the kernel mask (§4.5.4)."""
     keep_above: float = 0.0
     """Logit above which a filter is kept: 0 is a probability of one half (paper: 0.5)."""
+    two_level: bool = False
+    """Weights and structure are trained on different halves of the scenes (first-order DARTS)."""
     target_macs_per_mp: float | None = None
     target_parameters: float | None = None
+    target_latency_ms: float | None = None
+    """Of the input that the run's latency table was measured with."""
 
     def __post_init__(self) -> None:
         _one_of("type", self.type, TYPES)
         _one_of("mode", self.mode, MODES)
         _one_of("bias_rule", self.bias_rule, ("marginal", "paper"))
-        if self.type == "none" and (self.target_macs_per_mp or self.target_parameters):
+        if self.type == "none" and self.targets():
             raise ConfigError("type none searches nothing, so it cannot meet a target: leave the target out")
-        if self.type in ("uniform", "random") and not (self.target_macs_per_mp or self.target_parameters):
+        if self.type in ("uniform", "random") and not self.targets():
             raise ConfigError(f"type {self.type} is a network of a given cost: give it a target")
+
+    def targets(self) -> dict[str, float]:
+        """Cost -> the most that it may be, for those that have a target; what decides comes first."""
+        every = {
+            "latency_ms": self.target_latency_ms,
+            "macs_per_mp": self.target_macs_per_mp,
+            "parameters": self.target_parameters,
+        }
+        return {name: target for name, target in every.items() if target is not None}
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,7 @@ class Structure:
         self.shared = _share(self.superkernels.values())
         self.uses = {name: torch.zeros_like(s.weights) for name, s in self.superkernels.items()}
         self.cost = CostModel(net)
-        targets = {"macs_per_mp": config.target_macs_per_mp, "parameters": config.target_parameters}
-        self.targets = {name: target for name, target in targets.items() if target is not None}
+        self.targets = config.targets()
         self._check_targets()
         if config.type == "uniform":
             fix_uniform(list(self.superkernels.values()), self.excess)

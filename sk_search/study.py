@@ -1,0 +1,90 @@
+"""`skdn search --seeds N --baselines`: what a search is worth, as a mean and a spread.
+
+The paper's gains (0.02–0.12 dB) are near the spread between its own runs, so one run shows nothing. A study
+searches, distils and fine-tunes once a seed; with baselines it also trains a uniform and a random network of
+the mean cost that the searches arrived at, on the same data for the same number of steps.
+
+    study.json            the configuration, the number of seeds, whether there are baselines
+    <type>-<seed>/ …      a run directory each; uniform-<seed>/ and random-<seed>/ beside them
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+
+from sk_deploy.errors import ConfigError
+
+from .config import RunConfig, StructureConfig
+from .record import read_object, read_record
+from .run import load_genotype, write_json
+from .search import search
+from .stages import finish_stages
+from .training import Report
+
+_SCHEMA = 1
+_BASELINES = ("uniform", "random")
+
+
+def study(
+    out: Path,
+    config: RunConfig | None,
+    seeds: int = 1,
+    baselines: bool = False,
+    report: Report = lambda record: None,
+    lut: Path | None = None,
+) -> list[Path]:
+    """Run a study in the folder `out`, or continue the one that is there; its run directories.
+
+    config: of every run, which take the seeds from config.seed on; None: continue. Raises ConfigError.
+    """
+    if config is None:
+        config, seeds, baselines = _load(out)
+    else:
+        if out.exists() and any(out.iterdir()):
+            raise ConfigError(f"{out} is not empty: choose another --out, or continue with --resume")
+        out.mkdir(parents=True, exist_ok=True)
+        facts = {"schema": _SCHEMA, "seeds": seeds, "baselines": baselines, "config": config.to_dict()}
+        write_json(out / "study.json", facts)
+    every_seed = range(config.seed, config.seed + seeds)
+    runs = [
+        _complete(out / f"{config.structure.type}-{seed}", replace(config, seed=seed), report)
+        for seed in every_seed
+    ]
+    for kind in _BASELINES if baselines else ():
+        rival = replace(config, structure=_at_cost_of(runs[:seeds], config.structure, kind))
+        runs += [_complete(out / f"{kind}-{seed}", replace(rival, seed=seed), report) for seed in every_seed]
+    return runs
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a study was begun in the folder."""
+    return (folder / "study.json").is_file()
+
+
+def _complete(run: Path, config: RunConfig, report: Report) -> Path:
+    """Search, distil and fine-tune, as far as that is not done."""
+    if not (run / "config.json").is_file():
+        search(run, config, report)
+    elif not read_record(run).search.finished:
+        search(run, None, report)
+    finish_stages(run, report)
+    return run
+
+
+def _at_cost_of(searched: list[Path], structure: StructureConfig, kind: str) -> StructureConfig:
+    """An architecture that nobody searched, at the mean cost that decided the searches."""
+    decisive = next(iter(structure.targets()), "macs_per_mp")
+    cost = fmean(load_genotype(run)[decisive] for run in searched)
+    unaimed = {f"target_{name}": None for name in structure.targets()}
+    return replace(structure, type=kind, **{**unaimed, f"target_{decisive}": cost})
+
+
+def _load(out: Path) -> tuple[RunConfig, int, bool]:
+    facts = read_object(out / "study.json")
+    if facts is None or facts.get("schema") != _SCHEMA:
+        raise ConfigError(
+            f"{out / 'study.json'} is of another version of skdn, or damaged: start a new study"
+        )
+    return RunConfig.from_dict(facts["config"]), facts["seeds"], facts["baselines"]
