@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 INK = "#010203"
 """Stands for currentColor until the SVG is written."""
 
-BLUE, ORANGE, MAGENTA = "#2f7fcc", "#d98a14", "#a8397a"
+BLUE, ORANGE, MAGENTA = "#2f7fcc", "#d98a14", "#c0488a"
 
 _INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
 _STYLE = {

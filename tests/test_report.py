@@ -303,3 +303,35 @@ def test_a_failed_report_leaves_the_old_one(tmp_path: Path) -> None:
     assert (
         write_report(make_run(tmp_path, "genotype", widths=(16, 32))).read_bytes() == before
     )  # no clock in it
+
+
+def test_uses_targets_and_multipliers_are_drawn_where_logged(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "search genotype", widths=(16, 32))
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows[-2]["uses"]["bottom.0.conv1"] = [10, 30, 60]
+    write(run / "metrics.jsonl", lines(rows))
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "samples that used 3×3 10.0%, 5×5 30.0%, 7×7 60.0%" in page
+    drawn = ("Multiplier of the target", "Undecided superkernels", "how many of the samples used")
+    assert all(what in page for what in drawn)
+    for row in rows:
+        for name in ("uses", "undecided", "multipliers"):
+            row.pop(name, None)
+    write(run / "metrics.jsonl", lines(rows))
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "GMAC per raw megapixel" in page
+    assert not any(what in page for what in drawn)
+
+
+def test_every_target_has_its_curve(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "search genotype", widths=(16, 32))
+    header = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    header["config"]["structure"] |= {"target_latency_ms": 20.0, "target_parameters": 4e5}
+    write(run / "config.json", json.dumps(header))
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [{**row, "latency_ms": 25.0, "multipliers": {"latency_ms": 0.1}} for row in rows]
+    write(run / "metrics.jsonl", lines(rows))
+    page = write_report(run).read_text(encoding="utf-8")
+    assert ">Latency (ms)<" in page
+    assert ">GMAC per raw megapixel<" in page
+    assert ">Thousand parameters<" not in page  # a target, but nothing logged of it
