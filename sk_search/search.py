@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from . import parallel
+from .checkpoint import settings_of
 from .config import RunConfig
 from .data import load_data, validation_set
 from .nets import build_supernet
@@ -19,32 +22,43 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def search(run: Path, config: RunConfig | None, report: Report = lambda record: None) -> None:
+def search(
+    run: Path, config: RunConfig | None, report: Report = lambda record: None, lut: Path | None = None
+) -> None:
     """Search in the directory `run`.
 
-    config: a new run with this configuration; None: continue the run that is there. Raises ConfigError.
+    config: a new run with this configuration; None: continue the run that is there. lut: the latency table of
+    a new run with a target in milliseconds; the run keeps a copy. Raises ConfigError.
     """
+    with parallel.joined():
+        _search(parallel.share(run), config, report)
+
+
+def _search(run: Path, config: RunConfig | None, report: Report) -> None:
     resume = config is None
     if config is None:
         config = load_config(run)
     else:
-        claim_folder(run)
+        config = replace(config, search=parallel.spread(config.search))
+        if parallel.is_main():
+            claim_folder(run)
     device = pick_device()
     torch.manual_seed(config.seed)  # initial weights
     net = build_supernet(config.net, config.structure).to(device)
     structure = Structure(net, config.structure)  # refuses an impossible target before any data is read
-    train, held_out = load_data(config, device)
-    if not resume:
+    data = load_data(config, device)
+    if not resume and parallel.is_main():
         create_run(run, config)
     trainer = Trainer(
         "search",
         run,
         net,
         config.search,
-        train,
-        validation_set(held_out, config.search.validation_patches),
+        data.train,
+        validation_set(data.validation, config.search.validation_patches),
         margin_px=4 * config.net.multiple,
         seed=config.seed,
+        settings=settings_of(config, config.search),
         structure=structure,
         report=report,
     )

@@ -1,84 +1,55 @@
 """One stage of training: a network against synthetic noise, with validation, checkpoints and early stopping.
 
 The search and fine-tuning are the same loop; a search adds a `Structure`, which draws samples before a step
-and is updated after it. All randomness comes from one generator, whose state the checkpoint holds, so a
-resumed run continues bit for bit on a CPU.
+and is updated after it; fine-tuning may add a teacher. All randomness comes from generators whose states the
+checkpoint holds, so a resumed run continues bit for bit on a CPU.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import math
-import pickle
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from sk_deploy.errors import ConfigError, SkdnError
 from sk_deploy.whole import whole
 
+from . import parallel
+from .checkpoint import all_finite, load_checkpoint, save_checkpoint
+from .compiled import compiled
 from .config import TrainConfig
 from .data import Batches
-from .evaluate import denoise_mosaic, psnr_db, self_ensemble, ssim
+from .interrupts import interrupt_flag
+from .journal import Journal
+from .loss import denoising_loss
 from .mosaics import pack
 from .structure import Structure
+from .teachers import Teacher
+from .validation import Pairs, validate
 
 log = logging.getLogger(__name__)
 
 Report = Callable[[dict[str, Any]], None]
 """Called with each record of metrics.jsonl."""
 
-
-def denoising_loss(output: Tensor, clean: Tensor, noise: Tensor) -> Tensor:
-    """Remaining over original noise power in dB, mean over the batch; lower is better.
-
-    The logarithm gives every noise level the same say, and the square has the mean as its optimum, so planes
-    keep their brightness. Half of it weights pixels by their own noise, or shadows would not count; taken at
-    the output, because a weight that falls as the clean value rises would pull the mean down.
-    output, clean: planes [B,4,h,w]; noise [B,2].
-    """
-    shot, read = noise[:, 0].view(-1, 1, 1, 1), noise[:, 1].view(-1, 1, 1, 1)
-    error = (output - clean).square()
-    absolute = error.mean((1, 2, 3)) / (shot * clean + read).mean((1, 2, 3))
-    relative = (error / (shot * output.detach().clamp_min(0) + read)).mean((1, 2, 3))
-    floor = 3e-3  # 25 dB below the noise: a flat patch must not drown the others
-    return 5 * (torch.log10(absolute + floor) + torch.log10(relative + floor)).mean()
-
-
-@contextmanager
-def _interrupt_flag() -> Iterator[threading.Event]:
-    """Set by Ctrl-C instead of an exception in the middle of a step; the second Ctrl-C raises."""
-    flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
-
-    def on_interrupt(number: int, frame: object) -> None:
-        flag.set()
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield flag
-    finally:
-        signal.signal(signal.SIGINT, before)
+_ROLLBACKS = 5
+"""Halvings of the learning rate after which the same steps still diverge: something else is wrong."""
 
 
 class Trainer:
     """Trains `net` in `folder`; see the module's docstring.
 
-    folder: receives metrics.jsonl, last.pt, best.safetensors and TensorBoard events.
+    folder: receives metrics.jsonl, last.pt, best.safetensors and TensorBoard events; settings: what the
+    checkpoint depends on (`checkpoint.settings_of`).
     """
 
     def __init__(
@@ -88,52 +59,63 @@ class Trainer:
         net: nn.Module,
         config: TrainConfig,
         train: Batches,
-        validation: tuple[Tensor, Tensor, Tensor],
+        validation: Pairs,
         *,
         margin_px: int,
         seed: int,
+        settings: dict[str, Any],
         structure: Structure | None = None,
+        teacher: Teacher | None = None,
         report: Report = lambda record: None,
     ) -> None:
         self.stage, self.folder, self.config, self.report = stage, folder, config, report
-        self.train, self.structure, self.margin_px = train, structure, margin_px
-        self.clean, self.noisy, self.levels = validation
-        self.device = self.clean.device
+        self.train, self.structure, self.teacher, self.margin_px = train, structure, teacher, margin_px
+        self.pairs, self.settings = validation, settings
+        self.device = validation[0].device
         self.net = net.to(self.device, memory_format=torch.channels_last)
+        self.forward = compiled(self.net, self.device) if config.compile else self.net
         if structure and config.ema:
             raise ConfigError("ema is for fine-tuning: a search validates the choice that its weights are in")
         self.kept = copy.deepcopy(self.net) if config.ema else self.net
         structural = {id(p) for p in structure.parameters()} if structure else set()
         self.weights = [p for p in net.parameters() if id(p) not in structural]
         self.optimiser = torch.optim.Adam(self.weights, lr=config.learning_rate, betas=config.betas)
-        self.generator = torch.Generator(self.device).manual_seed(seed)
+        # The structure is drawn alike in every process, a batch from the process's own streams.
+        self.structure_draws = self._generator(seed, 0)
+        self.streams = [self._generator(seed, 1 + i) for i in parallel.own_shards(config.shards)]
         self.step, self.best, self.stale = 0, (False, -math.inf), 0
+        self.rate_scale, self.rollbacks = 1.0, 0
         self.losses: list[Tensor] = []
-        self.seconds = 0.0
+        self.seconds, self._since = 0.0, time.monotonic()
         # On a CPU without its instructions bfloat16 is slower than float32.
         self.autocast = self.device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+    def _generator(self, seed: int, stream: int) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed((seed << 16) + stream)
 
     # -- the loop ------------------------------------------------------------------------------------------
 
     def fit(self, resume: bool = False) -> None:
-        """Train to the configured step or until patience runs out. Interrupted: saves, then raises."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if resume and (self.folder / "last.pt").is_file():
-            self._load()
-        else:  # new, or stopped before its first checkpoint: the seed starts it again
-            (self.folder / "metrics.jsonl").unlink(missing_ok=True)
-        writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step)
+        """Train to the configured step or until patience runs out. Interrupted: saves, then raises.
+
+        Raises ConfigError for a checkpoint that cannot be resumed, SkdnError when training diverges whatever
+        the learning rate, or when the disk refuses; the last checkpoint is then still there.
+        """
+        self._journal: Journal | None = None
         try:
-            with (
-                (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as self._metrics,
-                _interrupt_flag() as interrupted,
-            ):
-                self._writer = writer
+            with interrupt_flag() as interrupted:
+                self._begin(resume)
                 self._loop(interrupted)
-            if not self.best[0]:
-                log.warning("no validated network met the target: the best of those that missed it is kept")
+        except OSError as error:
+            place, reason = error.filename or self.folder, error.strerror or error
+            raise SkdnError(
+                f"{place}: cannot be written ({reason}): check the folder and its disk, then --resume"
+            ) from error
         finally:
-            writer.close()
+            if self._journal:
+                self._journal.close()
+        if parallel.is_main() and not self.best[0]:
+            log.warning("no validated network met the target: the best of those that missed it is kept")
 
     @property
     def progress(self) -> float:
@@ -146,48 +128,61 @@ class Trainer:
         """Whether the configured steps are done or patience ran out."""
         return self.step >= self.config.steps or self.stale >= self.config.patience
 
-    def _loop(self, interrupted: threading.Event) -> None:
+    def _begin(self, resume: bool) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if resume and (self.folder / "last.pt").is_file():
+            self._restore()
+            return
+        # New, or stopped before its first checkpoint: the seed starts it again.
+        self._open_journal(kept_bytes=0)
+        if not self.structure:  # what is trained on is never given up for something worse
+            self._validate()
+        if self.teacher:
+            self._introduce(self.teacher)
+        self._save()
+
+    def _introduce(self, teacher: Teacher) -> None:
+        self._record("teacher", name=teacher.name, psnr_db=teacher.psnr_db)
+        if parallel.is_main() and teacher.psnr_db <= self.best[1]:
+            log.warning(
+                "%s has %.2f dB, the network itself %.2f dB: it has little to teach",
+                *(teacher.name, teacher.psnr_db, self.best[1]),
+            )
+
+    def _loop(self, interrupted: Event) -> None:
         config = self.config
-        started = time.monotonic() - self.seconds
-        window_start, window_step = time.monotonic(), self.step
+        self._log_from = time.monotonic(), self.step
         while not self.finished:
             self.losses.append(self._train_step())
             self.step += 1
-            if self.step % config.log_every == 0:
-                now = time.monotonic()
-                rate = (self.step - window_step) * config.batch / (now - window_start)
-                window_start, window_step = now, self.step
-                loss = float(torch.stack(self.losses).mean())
-                self.losses = []
-                if not math.isfinite(loss):
-                    raise SkdnError(
-                        f"{self.stage} diverged at step {self.step}: the loss is {loss}; "
-                        "lower the learning rate and resume"
-                    )
-                structural = self.structure.metrics() if self.structure else {}
-                self._record("train", loss=loss, patches_per_s=rate, **structural)
-            if self.step % config.validate_every == 0 or self.step == config.steps:
-                self.seconds = time.monotonic() - started
+            logs = self.step % config.log_every == 0
+            validates = self.step % config.validate_every == 0 or self.step == config.steps
+            if (logs and not all_finite(self.losses)) or (validates and not all_finite(self._state())):
+                self._roll_back()
+                continue
+            if logs:
+                self._log()
+            if validates:
                 self._validate()
+                self.rollbacks = 0
                 self._save()
-                window_start, window_step = time.monotonic(), self.step
-            if interrupted.is_set():
-                self.seconds = time.monotonic() - started
-                self._save()
+                self._log_from = time.monotonic(), self.step
+            if parallel.anywhere(interrupted.is_set()):
+                if all_finite(self._state()):
+                    self._save()
                 raise KeyboardInterrupt
 
     def _train_step(self) -> Tensor:
+        """One step of all optimisers; returns the loss. The host never waits for the device."""
         for group in self.optimiser.param_groups:
             group["lr"] = self._learning_rate()
         if self.structure:
-            self.structure.draw(self.progress, self.generator)
-        clean, noisy, levels = self.train.sample(self.config.batch, self.generator)
+            self.structure.draw(self.progress, self.structure_draws)
         self.optimiser.zero_grad(set_to_none=True)
-        x = pack(noisy).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            output = self.net(x, levels)
-        loss = denoising_loss(output, pack(clean), levels)
+        loss = self._loss(self.train)
         (loss + self.structure.penalty() if self.structure else loss).backward()
+        loss = loss.detach()
+        parallel.average([loss, *(p.grad for p in self.net.parameters() if p.grad is not None)])
         nn.utils.clip_grad_norm_(self.weights, self.config.clip_norm)
         self.optimiser.step()
         if self.structure:
@@ -196,93 +191,146 @@ class Trainer:
             decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
             kept, trained = list(self.kept.parameters()), list(self.net.parameters())
             torch._foreach_lerp_([p.detach() for p in kept], [p.detach() for p in trained], 1 - decay)
-        return loss.detach()
+        return loss
+
+    def _loss(self, batches: Batches) -> Tensor:
+        """Of one batch, a part from each random stream."""
+        each = self.config.batch // self.config.shards
+        parts = [batches.sample(each, stream) for stream in self.streams]
+        clean, noisy, levels = (torch.cat(part) for part in zip(*parts, strict=True))
+        x = pack(noisy).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            output = self.forward(x, levels)
+            taught = self.teacher(noisy, levels) if self.teacher else None
+        return denoising_loss(output, pack(clean), levels, taught, self.config.teacher_weight)
 
     def _learning_rate(self) -> float:
         config = self.config
-        warm = min(1.0, (self.step + 1) / (config.warmup_steps + 1))
+        rate = config.learning_rate * self.rate_scale * min(1.0, (self.step + 1) / (config.warmup_steps + 1))
         if config.schedule == "constant":
-            return config.learning_rate * warm
+            return rate
         falling = 0.5 * (1 + math.cos(math.pi * self.step / config.steps))
-        return config.learning_rate * warm * (0.01 + 0.99 * falling)
+        return rate * (0.01 + 0.99 * falling)
 
-    # -- validation ----------------------------------------------------------------------------------------
+    # -- validation and the log ----------------------------------------------------------------------------
 
-    @torch.no_grad()
     def _validate(self) -> None:
-        """Always on the argmax network, with and without self-ensemble, in float32."""
+        """Measure, keep the best weights, count how long there were none better; alike in all processes."""
+        if parallel.is_main():
+            score = self._measure()
+            if score > self.best:
+                self.best, self.stale = score, 0
+                state = {name: t.contiguous() for name, t in self.kept.state_dict().items()}
+                with whole(self.folder / "best.safetensors") as path:
+                    path.write_bytes(save(state))
+            elif self.progress >= 1 or not self.structure:  # an unfinished structure deserves patience
+                self.stale += 1
+        self.best, self.stale = parallel.share((self.best, self.stale))
+
+    def _measure(self) -> tuple[bool, float]:
+        """Whether the argmax network meets the targets, and its PSNR; recorded with the rest."""
         if self.structure:
             self.structure.choose()
         self.kept.eval()
-        parts: dict[str, list[Tensor]] = {"single": [], "ensemble": []}
-        for i in range(0, len(self.noisy), self.config.batch):
-            noisy, levels = self.noisy[i : i + self.config.batch], self.levels[i : i + self.config.batch]
-            parts["single"].append(denoise_mosaic(self.kept, noisy, levels))
-            parts["ensemble"].append(self_ensemble(self.kept, noisy, levels, self.margin_px))
-        single, ensemble = torch.cat(parts["single"]), torch.cat(parts["ensemble"])
-        psnr = float(psnr_db(single, self.clean).mean())
-        feasible = self.structure.feasible() if self.structure else True
-        self._record(
-            "validation",
-            psnr_db=psnr,
-            psnr_ensemble_db=float(psnr_db(ensemble, self.clean).mean()),
-            psnr_noisy_db=float(psnr_db(self.noisy, self.clean).mean()),
-            ssim=ssim(single, self.clean),
-            feasible=feasible,
-            seconds=self.seconds,
-        )
+        facts = validate(self.kept, self.pairs, self.config.batch, self.margin_px)
         self.kept.train()
-        score = (feasible, psnr)
-        if score > self.best:
-            self.best, self.stale = score, 0
-            state = {name: t.contiguous() for name, t in self.kept.state_dict().items()}
-            with whole(self.folder / "best.safetensors") as path:
-                save_file(state, path)
-        elif self.progress >= 1 or not self.structure:  # an unfinished structure deserves patience
-            self.stale += 1
+        feasible = self.structure.feasible() if self.structure else True
+        self._record("validation", **facts, feasible=feasible, seconds=self._elapsed())
+        return feasible, facts["psnr_db"]
+
+    def _log(self) -> None:
+        start, first = self._log_from
+        self._log_from = time.monotonic(), self.step
+        rate = (self.step - first) * self.config.batch / (self._log_from[0] - start)
+        loss = float(torch.stack(self.losses).mean())
+        self.losses = []
+        structural = self.structure.metrics() if self.structure else {}
+        self._record("train", loss=loss, patches_per_s=rate, **structural)
 
     def _record(self, kind: str, **facts: Any) -> None:
         record = {"kind": kind, "stage": self.stage, "step": self.step, "steps": self.config.steps, **facts}
-        self._metrics.write(json.dumps(record) + "\n")
-        self._metrics.flush()
-        for name, value in facts.items():
-            if isinstance(value, int | float):
-                self._writer.add_scalar(f"{kind}/{name}", value, self.step)
-        self.report(record)
+        if self._journal:
+            self._journal.write(record)
+            self.report(record)
+
+    def _open_journal(self, kept_bytes: int) -> None:
+        if self._journal:
+            self._journal.close()
+        self._journal = Journal(self.folder, kept_bytes, self.step) if parallel.is_main() else None
+
+    def _elapsed(self) -> float:
+        """Seconds trained for, over all resumptions."""
+        now = time.monotonic()
+        self.seconds, self._since = self.seconds + now - self._since, now
+        return self.seconds
 
     # -- checkpoints ---------------------------------------------------------------------------------------
 
-    def _save(self) -> None:
-        state = {
+    def _state(self) -> dict[str, Any]:
+        return {
             "net": self.net.state_dict(),
             "kept": self.kept.state_dict() if self.config.ema else None,
             "optimiser": self.optimiser.state_dict(),
             "structure": self.structure.state_dict() if self.structure else None,
-            "generator": self.generator.get_state(),
+            "structure_draws": self.structure_draws.get_state(),
+            "streams": parallel.gather([stream.get_state() for stream in self.streams]),
             "step": self.step,
             "best": self.best,
             "stale": self.stale,
+            "rate_scale": self.rate_scale,
+            "rollbacks": self.rollbacks,
             "losses": self.losses,
-            "seconds": self.seconds,
-            "metrics_bytes": (self.folder / "metrics.jsonl").stat().st_size,
+            "seconds": self._elapsed(),
+            "metrics_bytes": self._journal.bytes if self._journal else 0,
+            "settings": self.settings,
         }
-        with whole(self.folder / "last.pt") as path:
-            torch.save(state, path)
 
-    def _load(self) -> None:
+    def _save(self) -> None:
+        state = self._state()
+        if parallel.is_main():
+            save_checkpoint(self.folder / "last.pt", state)
+
+    def _restore(self) -> None:
+        """Continue from the last checkpoint; what was logged after it goes."""
         path = self.folder / "last.pt"
+        state = load_checkpoint(path, self.settings, self.device)
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
             self.net.load_state_dict(state["net"])
             if self.config.ema:
                 self.kept.load_state_dict(state["kept"])
             self.optimiser.load_state_dict(state["optimiser"])
             if self.structure:
                 self.structure.load_state_dict(state["structure"])
-            self.generator.set_state(state["generator"].cpu())
-        except (RuntimeError, ValueError, KeyError, pickle.UnpicklingError, EOFError) as error:
-            raise ConfigError(f"{path} is damaged, or of another configuration: start a new run") from error
-        self.step, self.best, self.stale = state["step"], tuple(state["best"]), state["stale"]
-        self.losses, self.seconds = list(state["losses"]), state["seconds"]
-        with (self.folder / "metrics.jsonl").open("rb+") as metrics:  # what came after the checkpoint goes
-            metrics.truncate(state["metrics_bytes"])
+            self.structure_draws.set_state(state["structure_draws"].cpu())
+            for stream, i in zip(self.streams, parallel.own_shards(self.config.shards), strict=True):
+                stream.set_state(state["streams"][i].cpu())
+            self.step, self.best, self.stale = state["step"], tuple(state["best"]), state["stale"]
+            self.rate_scale, self.rollbacks = state["rate_scale"], state["rollbacks"]
+            self.losses, self.seconds = list(state["losses"]), state["seconds"]
+        except (RuntimeError, ValueError, KeyError, IndexError) as error:
+            raise ConfigError(f"{path} is of another network or version of skdn: start a new run") from error
+        self._since = time.monotonic()
+        self._open_journal(state["metrics_bytes"])
+
+    def _roll_back(self) -> None:
+        """Back to the last checkpoint, on at half the learning rate and with other draws."""
+        diverged_at = self.step
+        self._restore()
+        if self.rollbacks == _ROLLBACKS:
+            raise SkdnError(
+                f"{self.stage} diverged at step {diverged_at}, also at a learning rate of "
+                f"{self.config.learning_rate * self.rate_scale:.2g}: check the data, or start a new run with "
+                f"other settings; {self.folder} keeps step {self.step}"
+            )
+        self.rollbacks += 1
+        self.rate_scale /= 2
+        for stream in self.streams:
+            torch.rand(self.rollbacks, generator=stream, device=self.device)
+        rate = self.config.learning_rate * self.rate_scale
+        self._record("rollback", diverged_at=diverged_at, learning_rate=rate)
+        if parallel.is_main():
+            log.warning(
+                "%s diverged at step %d: back to step %d, at half the learning rate, %.2g",
+                *(self.stage, diverged_at, self.step, rate),
+            )
+        self._save()

@@ -21,9 +21,9 @@ from sk_search.distil import distil, load_network
 from sk_search.evaluate import psnr_db, self_ensemble
 from sk_search.export import export
 from sk_search.finetune import finetune
+from sk_search.loss import denoising_loss
 from sk_search.presets import tiny
 from sk_search.search import search
-from sk_search.training import denoising_loss
 
 
 def small_config(**changes):
@@ -71,6 +71,7 @@ def assert_same_run(one, other):
     states = [torch.load(run / "last.pt", weights_only=True) for run in (one, other)]
     for state in states:
         del state["seconds"], state["metrics_bytes"]
+    assert states[0].pop("settings") == states[1].pop("settings")
     torch.testing.assert_close(*states, rtol=0, atol=0)
     logs = [
         [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

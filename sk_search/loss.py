@@ -1,0 +1,30 @@
+"""What training minimises."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def denoising_loss(
+    output: Tensor, clean: Tensor, noise: Tensor, taught: Tensor | None = None, teacher_weight: float = 0.0
+) -> Tensor:
+    """Remaining over original noise power in dB, mean over the batch; lower is better.
+
+    The logarithm gives every noise level the same say, and the square has the mean as its optimum, so planes
+    keep their brightness. Half of it weights pixels by their own noise, or shadows would not count; taken at
+    the output, because a weight that falls as the clean value rises would pull the mean down.
+
+    A teacher's output is a second target. Its squared error takes its share before the logarithm, so the
+    optimum is the mixture of both targets, and a patch keeps its say: two logarithms would let the teacher,
+    whose error can vanish, outweigh the clean target, whose error cannot.
+    output, clean, taught: planes [B,4,h,w]; noise [B,2].
+    """
+    shot, read = noise[:, 0].view(-1, 1, 1, 1), noise[:, 1].view(-1, 1, 1, 1)
+    error = (output - clean).square()
+    if taught is not None:
+        error = torch.lerp(error, (output - taught).square(), teacher_weight)
+    absolute = error.mean((1, 2, 3)) / (shot * clean + read).mean((1, 2, 3))
+    relative = (error / (shot * output.detach().clamp_min(0) + read)).mean((1, 2, 3))
+    floor = 3e-3  # 25 dB below the noise: a flat patch must not drown the others
+    return 5 * (torch.log10(absolute + floor) + torch.log10(relative + floor)).mean()
