@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sk_deploy.errors import ConfigError
 
@@ -36,23 +38,15 @@ class Scenes:
     photo: torch.Tensor
     """Index of the source photograph, int64 [N]."""
 
-    def split(self, fraction: float, seed: int) -> tuple[Scenes, Scenes]:
-        """Training and validation scenes: about `fraction` of the photographs, at least one, held out whole.
+    def select(self, photos: Sequence[int]) -> Tensor:
+        """The pixels [n,3,S,S] of the photographs with these positions among those that yielded scenes."""
+        names = torch.unique(self.photo)
+        return self.pixels[torch.isin(self.photo, names[torch.tensor(photos, dtype=torch.int64)])]
 
-        Raises ConfigError when there is one photograph only, or when none would be left to train on.
-        """
-        photos = torch.unique(self.photo)
-        held_out = max(1, round(fraction * len(photos)))
-        if held_out >= len(photos):
-            raise ConfigError(
-                f"cannot hold {held_out} of {len(photos)} photographs out for validation: add photographs"
-            )
-        order = torch.randperm(len(photos), generator=torch.Generator().manual_seed(seed))
-        validation = torch.isin(self.photo, photos[order[:held_out]])
-        return self._select(~validation), self._select(validation)
 
-    def _select(self, mask: torch.Tensor) -> Scenes:
-        return Scenes(self.pixels[mask], self.photo[mask])
+def holds_photographs(folder: Path) -> bool:
+    """Whether a JPEG, PNG or TIFF lies directly in the folder."""
+    return any(path.suffix.lower() in _SUFFIXES for path in folder.iterdir())
 
 
 def photographs(
@@ -64,14 +58,10 @@ def photographs(
 
     `downsample`: area factor; None takes each file's `recommended_downsample` from the folder's
     manifest.json, else 2. `seed` draws the strength of the tone curve that each photograph is assumed to
-    have. A broken or too small file is skipped with a warning. Raises ConfigError when the folder is missing
-    or yields nothing.
+    have. A broken or too small file is skipped with a warning. Raises ConfigError when the folder yields
+    nothing.
     """
-    if not folder.is_dir():
-        raise ConfigError(f"{folder} is not a folder: expected one with JPEG, PNG or TIFF photographs")
     files = sorted(f for f in folder.iterdir() if f.suffix.lower() in _SUFFIXES)
-    if not files:
-        raise ConfigError(f"{folder} holds no JPEG, PNG or TIFF photograph: name a folder that does")
     factors = _manifest_factors(folder)
     crops = []
     for index, file in enumerate(files):

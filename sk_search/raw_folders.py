@@ -1,0 +1,128 @@
+"""Folders of raws to train on and to evaluate with: clean ones, or noisy/ and clean/ with the same names.
+
+    DATA/clean/          raws without noise to speak of; or such raws directly in DATA
+    DATA/noisy/          the same scenes with noise; noisy/a.dng belongs to clean/a.dng, a.npy or a.tif
+
+Any raw that `skdn denoise` reads will do. A plain mosaic (npy, mat, TIFF, PNG, PGM) names its phase at the
+end of its stem, as in a_GBRG.npy, unless the other half of its pair knows it. Files in a sub-folder are of
+one scene and stay together when scenes are held out.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sk_deploy.bayer import PHASES
+from sk_deploy.errors import ConfigError, RawError
+from sk_deploy.inputs import RAW_SUFFIXES
+from sk_deploy.raw import RawImage, read_raw
+
+log = logging.getLogger(__name__)
+
+CLEAN, NOISY = "clean", "noisy"
+_PLAIN = {".npy", ".pgm", ".mat"}
+_AMBIGUOUS = {".tif", ".tiff", ".png"}
+"""Photographs, unless they lie in clean/ or noisy/."""
+_PHASE = re.compile(rf"[._-]({'|'.join(PHASES)})$")
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A raw file, or two of one scene."""
+
+    clean: Path
+    noisy: Path | None
+    scene: str
+
+
+def is_raw_folder(folder: Path) -> bool:
+    """Whether it has a clean/ sub-folder, or raws and plain mosaics lie in it."""
+    return (folder / CLEAN).is_dir() or any(_is_raw(path) for path in folder.iterdir())
+
+
+def find_raws(folder: Path) -> list[RawFile]:
+    """The raws, or the pairs where there is a noisy/, by name.
+
+    A noisy file without a clean one of its name is left out with a warning. Raises ConfigError when nothing
+    is left.
+    """
+    root = folder / CLEAN if (folder / CLEAN).is_dir() else folder
+    in_place = root != folder
+    clean = {_key(path, root): path for path in _files(root, in_place)}
+    if not (folder / NOISY).is_dir() or not in_place:
+        found = [RawFile(path, None, _scene(key)) for key, path in clean.items()]
+    else:
+        found = []
+        for path in _files(folder / NOISY, True):
+            key = _key(path, folder / NOISY)
+            if key in clean:
+                found.append(RawFile(clean[key], path, _scene(key)))
+            else:
+                log.warning("%s has no file of its name in %s: left out", path, root)
+    if not found:
+        raise ConfigError(f"{folder} holds no raw, or no noisy/ file with one of its name in clean/")
+    return found
+
+
+def read_one(path: Path, partner: RawImage | None = None) -> RawImage:
+    """A raw, or a plain mosaic whose stem or partner names the phase. Raises RawError."""
+    named = _PHASE.search(path.stem)
+    try:
+        return read_raw(path, named[1] if named else None)
+    except RawError:
+        if named:
+            raise
+        raw = read_raw(path, partner.phase if partner else "RGGB")  # what else is wrong with it shows first
+        if partner is None:
+            example = f"{path.stem}_GBRG{path.suffix}"
+            raise RawError(f"{path}: a plain mosaic of unknown phase: name the file {example}, say") from None
+        return raw
+
+
+def read_both(file: RawFile) -> tuple[RawImage, RawImage]:
+    """Noisy and clean. Raises RawError when they are not the same sites."""
+    assert file.noisy is not None
+    try:
+        noisy = read_one(file.noisy)
+    except RawError:  # perhaps the other half knows its phase
+        clean = read_one(file.clean)
+        noisy = read_one(file.noisy, clean)
+    else:
+        clean = read_one(file.clean, noisy)
+    if (noisy.mosaic.shape, noisy.phase) != (clean.mosaic.shape, clean.phase):
+        raise RawError(
+            f"{file.noisy} is {_describe(noisy)}, but {file.clean} is {_describe(clean)}: "
+            "expected the same sites"
+        )
+    return noisy, clean
+
+
+def _describe(raw: RawImage) -> str:
+    height, width = raw.mosaic.shape
+    return f"{width}×{height} {raw.phase}"
+
+
+def _is_raw(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in RAW_SUFFIXES | _PLAIN and path.name[0] != "."
+
+
+def _files(root: Path, in_place: bool) -> Iterator[Path]:
+    """Raws under a folder; TIFF and PNG too where the folder's name says that they are mosaics."""
+    for path in sorted(root.rglob("*") if in_place else root.iterdir()):
+        plain = in_place and path.is_file() and path.suffix.lower() in _AMBIGUOUS and path.name[0] != "."
+        if (_is_raw(path) or plain) and "METADATA" not in path.stem:
+            yield path
+
+
+def _key(path: Path, root: Path) -> str:
+    """What the two halves of a pair share: folder and stem, without a phase."""
+    return str((path.relative_to(root).parent / _PHASE.sub("", path.stem)).as_posix())
+
+
+def _scene(key: str) -> str:
+    """The first folder, else the file itself."""
+    return key.split("/")[0]
