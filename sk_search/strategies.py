@@ -143,7 +143,7 @@ def _best_of_samples(
 ) -> Choices:
     """The argmax and `count` hard samples, validated under the supernet's weights."""
     device = next(net.parameters()).device
-    _, held_out = load_data(config, device)
+    held_out = load_data(config, device).validation
     clean, noisy, levels = validation_set(held_out, config.search.validation_patches)
     generator = torch.Generator(device).manual_seed(config.seed)
     drawn = [argmax_choices(net, round_to)]
