@@ -22,8 +22,8 @@ from sk_deploy.errors import ConfigError, ModelError
 from sk_deploy.spec import METADATA_KEY, ModelSpec
 from sk_deploy.whole import whole
 
+from .batches import SceneBatches
 from .config import MosaicConfig, RunConfig
-from .data import Batches
 from .dead_leaves import dead_leaves
 from .distil import choices_of, distil, load_network, load_supernet, supernet_digest
 from .evaluate import denoise_mosaic, self_ensemble
@@ -171,7 +171,7 @@ def measure_halo(net: nn.Module, config: RunConfig) -> int:
     side_px = 4 * _REACH_PACKED
     scenes = dead_leaves(4, side_px, seed=config.seed + 1).float()
     generator = torch.Generator().manual_seed(0)
-    batches = Batches(scenes, MosaicConfig(patch_px=side_px), config.noise)
+    batches = SceneBatches(scenes, MosaicConfig(patch_px=side_px), config.noise)
     reach = 0
     for axis in (2, 3, 2, 3):
         (_, one, noise), (_, other, _) = batches.sample(2, generator), batches.sample(2, generator)
