@@ -52,7 +52,8 @@ def _psnr(record: RunRecord) -> str:
             axes.plot(*_thinned(single), "o-", color=BLUE, markersize=3, label="argmax network")
             _mark_finetuning(axes, record)
             _count_steps(axes)
-        whole.plot(*noisy, "--", color=INK, alpha=0.6, label="noisy input")
+        if noisy[1]:
+            whole.axhline(noisy[1][-1], color=INK, linestyle="--", alpha=0.6, label="noisy input")
         whole.set(title="Validation PSNR (dB)")
         whole.legend(loc="best")
         low, high = _last_decibels(single[1], ensemble[1])
