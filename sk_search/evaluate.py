@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from . import quality
 from .mosaics import pack, unpack
 
 Forward = Callable[[Tensor, Tensor], Tensor]
@@ -22,14 +22,9 @@ def psnr_db(x: Tensor, y: Tensor) -> Tensor:
 
 
 def ssim(x: Tensor, y: Tensor) -> float:
-    """Mean over a batch of mosaics [B,1,H,W] of SSIM with its original Gaussian window, data range 1."""
-    values = [
-        structural_similarity(
-            a, b, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-        )
-        for a, b in zip(x.clamp(0, 1)[:, 0].cpu().numpy(), y[:, 0].cpu().numpy(), strict=True)
-    ]
-    return float(sum(values) / len(values))
+    """Mean over a batch of mosaics [B,1,H,W]; see `quality.ssim`."""
+    pairs = zip(x[:, 0].cpu().numpy(), y[:, 0].cpu().numpy(), strict=True)
+    return sum(quality.ssim(a, b) for a, b in pairs) / len(x)
 
 
 def denoise_mosaic(forward: Forward, mosaic: Tensor, noise: Tensor) -> Tensor:

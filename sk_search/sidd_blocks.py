@@ -74,6 +74,8 @@ class Blocks:
     phases: list[str]
     noise: list[NoiseProfile]
     noise_source: str
+    """"calibration" or "estimate"."""
+    sidd_plus: bool
 
 
 _SETS = (
@@ -93,22 +95,20 @@ def holds_blocks(folder: Path) -> bool:
 def find_blocks(folder: Path, *, secret: bool) -> BlockFiles:
     """The set with ground truth, or, for a submission (`secret`), preferably the one without.
 
-    Raises ConfigError when the folder has none of the kind that is needed.
+    Raises ConfigError when there is no ground truth and none may be missing.
     """
-    found = [
-        BlockFiles(title, folder / f"{noisy}.mat", folder / f"{clean}.mat" if clean else None, plus)
-        for title, noisy, clean, plus in _SETS
-        if (folder / f"{noisy}.mat").is_file()
-    ]
-    complete = [files for files in found if files.clean is not None and files.clean.is_file()]
-    without = [files for files in found if files.clean is None]
-    chosen = without + complete if secret else complete
-    if not chosen:
+    found = []
+    for title, noisy, clean, plus in _SETS:
+        truth = folder / f"{clean}.mat"
+        if (folder / f"{noisy}.mat").is_file():
+            found.append(BlockFiles(title, folder / f"{noisy}.mat", truth if truth.is_file() else None, plus))
+    chosen = min(found, key=lambda files: (files.clean is None) != secret)
+    if chosen.clean is None and not secret:
         raise ConfigError(
-            f"{found[0].noisy} has no ground truth beside it: "
+            f"{chosen.noisy} has no ground truth beside it: "
             "--submission FILE writes what it takes to have it scored"
         )
-    return chosen[0]
+    return chosen
 
 
 def read_blocks(files: BlockFiles) -> Blocks:
@@ -130,9 +130,9 @@ def read_blocks(files: BlockFiles) -> Blocks:
         calibration = read_calibration(folder)
         calibrated = [calibration[scene] for scene in frames if scene in calibration]
     if len(calibrated) == count:
-        return Blocks(noisy, clean, frames, phases, calibrated, "calibration")
+        return Blocks(noisy, clean, frames, phases, calibrated, "calibration", files.sidd_plus)
     estimated = [estimate_noise(frame.reshape(-1, frame.shape[-1])) for frame in noisy]
-    return Blocks(noisy, clean, frames, phases, estimated, "estimate")
+    return Blocks(noisy, clean, frames, phases, estimated, "estimate", files.sidd_plus)
 
 
 def _read(path: Path, sidd_plus: bool) -> NDArray[np.float32]:
@@ -153,7 +153,7 @@ def _plus_phases(files: BlockFiles, count: int) -> list[str]:
     path = files.noisy.with_name(PATTERNS_CSV)
     if path.is_file():
         phases = [row[0].strip().upper() for row in read_rows(path, header=False)]
-    elif files.clean is not None:
+    elif "valid" in files.noisy.name:
         phases = list(SIDDPLUS_VALID)
     else:
         raise ConfigError(
