@@ -40,7 +40,8 @@ def read_mat(source: Path | bytes, variable: str, name: str = "") -> NDArray[Any
             if not is_mat(head):
                 raise RawError(f"{name}: not a MATLAB file: expected version 5 or 7.3")
             file.seek(0)
-            return _read_hdf5(file, variable, name) if _is_hdf5(head) else _read_older(file, variable, name)
+            read = _read_hdf5 if _is_hdf5(head) else _read_older
+            return np.ascontiguousarray(read(file, variable, name))
     except ModuleNotFoundError as error:
         raise RawError(f"{name}: a MATLAB file needs {error.name}: pip install 'skdn[search]'") from error
     except (RawError, MemoryError):
