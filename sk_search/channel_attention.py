@@ -34,6 +34,11 @@ class ChannelAttention(nn.Module):
         self.expand = nn.Conv2d(hidden, channels, 1)
         self.radius, self.cell = window // 2, cell
 
+    @property
+    def window_px(self) -> int:
+        """Pixels of x on a side of the window."""
+        return (2 * self.radius + 1) * self.cell
+
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             return x * self.gates(self.squeeze(x.mean((2, 3), keepdim=True)))

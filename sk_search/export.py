@@ -22,13 +22,14 @@ from sk_deploy.errors import ConfigError, ModelError
 from sk_deploy.spec import METADATA_KEY, ModelSpec
 from sk_deploy.whole import whole
 
-from .batches import SceneBatches
+from .channel_attention import ChannelAttention
 from .config import MosaicConfig, RunConfig
 from .dead_leaves import dead_leaves
 from .distil import choices_of, distil, load_network, load_supernet, supernet_digest
 from .evaluate import denoise_mosaic, self_ensemble
 from .finetune import finetune
-from .mosaics import pack, sample_mosaics
+from .halo import measure_halo
+from .mosaics import sample_mosaics
 from .nets import superconvs
 from .noise_synthesis import add_noise
 from .pictures import Picture, develop_alike
@@ -45,8 +46,6 @@ _LIMITS = {
     "onnx_simplified": 1e-5,
 }
 """Largest absolute difference; for ONNX, relative to the range of the output."""
-_QUARTER_STEP = 0.25 / (2**14 - 1)
-_REACH_PACKED = 256
 
 
 def export(
@@ -85,7 +84,7 @@ def prove(run: Path, net: nn.Module, config: RunConfig) -> tuple[onnx.ModelProto
     raw_model = to_onnx(net, blind=config.net.conditioning == "none")
     model, _ = onnxsim.simplify(raw_model)
     onnx.checker.check_model(model)
-    planes, noise = _example(2, 8 * config.net.multiple)
+    planes, noise = _example(2, config.mosaic.patch_px // 2)
     with torch.no_grad():
         expected = net(planes, noise).numpy()
     exported = _run_onnx(raw_model, planes, noise)
@@ -126,15 +125,14 @@ def to_onnx(net: nn.Module, blind: bool) -> onnx.ModelProto:
 
 def distillation_parity(run: Path, config: RunConfig) -> dict[str, float]:
     """Largest difference between the supernet under the genotype's choice and the distilled network."""
-    supernet = load_supernet(run)
-    distilled = load_network(run, "distilled")
+    supernet, distilled = load_supernet(run).eval(), load_network(run, "distilled").eval()
     choices = choices_of(load_genotype(run))
     parity = {}
     for name, dtype in (("float64", torch.float64), ("float32", torch.float32)):
         supernet.to(dtype), distilled.to(dtype)
         for conv_name, conv in superconvs(supernet).items():
             conv.superkernel.choose(choices[conv_name])
-        planes, noise = (x.to(dtype) for x in _example(2, 8 * config.net.multiple))
+        planes, noise = (x.to(dtype) for x in _example(2, config.mosaic.patch_px // 2))
         with torch.no_grad():
             difference = supernet(planes, noise) - distilled(planes, noise)
         parity[f"supernet_distilled_{name}"] = float(difference.abs().max())
@@ -157,35 +155,6 @@ def _before_after(net: nn.Module, config: RunConfig) -> list[tuple[str, Picture]
         "clean": clean,
     }
     return develop_alike({label: m[0, 0].numpy() for label, m in mosaics.items()}, "clean")
-
-
-@torch.no_grad()
-def measure_halo(net: nn.Module, config: RunConfig) -> int:
-    """Packed pixels beyond which a change moves the output by less than a quarter of a 14-bit step.
-
-    Measured, because the theoretical field counts paths that carry nothing. What lies beyond an edge is cut
-    off, as at the edge of a tile, and also exchanged for another scene; along both axes, at noise levels
-    across the training range. Raises ModelError when the reach is larger than can be measured.
-    """
-    multiple = config.net.multiple
-    side_px = 4 * _REACH_PACKED
-    scenes = dead_leaves(4, side_px, seed=config.seed + 1).float()
-    generator = torch.Generator().manual_seed(0)
-    batches = SceneBatches(scenes, MosaicConfig(patch_px=side_px), config.noise)
-    reach = 0
-    for axis in (2, 3, 2, 3):
-        (_, one, noise), (_, other, _) = batches.sample(2, generator), batches.sample(2, generator)
-        # A strip [2,4,·,·] across the edge is enough; its long side is `axis`.
-        x, y = (pack(m).narrow(5 - axis, 0, 8 * multiple) for m in (one, other))
-        near, beyond = x.narrow(axis, 0, _REACH_PACKED), y.narrow(axis, _REACH_PACKED, _REACH_PACKED)
-        kept = net(x, noise).narrow(axis, 0, _REACH_PACKED)
-        for changed in (net(near, noise), net(torch.cat([near, beyond], axis), noise)):
-            change = (kept - changed.narrow(axis, 0, _REACH_PACKED)).abs().amax((0, 1, 5 - axis))
-            touched = torch.nonzero(change > _QUARTER_STEP)
-            reach = max(reach, _REACH_PACKED - int(touched.min()) if len(touched) else 0)
-    if reach >= _REACH_PACKED:
-        raise ModelError(f"not exported: a change reaches {_REACH_PACKED} packed pixels or more")
-    return -(-reach // multiple) * multiple
 
 
 def _check_target(target: Path, force: bool) -> None:
@@ -219,6 +188,7 @@ def _spec(
         licence=licence,
         multiple=config.net.multiple,
         halo=measure_halo(net, config),
+        pooling=_pooling(net),
         conditioning=config.net.conditioning,
         macs_per_mp=genotype["macs_per_mp"],
         parameters=genotype["parameters"],
@@ -227,6 +197,14 @@ def _spec(
         parity=parity,
         config_hash=config.digest(),
     )
+
+
+def _pooling(net: nn.Module) -> str:
+    """The window that channel attention averages, where there is one; all levels have the same."""
+    for module in net.modules():
+        if isinstance(module, ChannelAttention):
+            return f"{module.window_px}×{module.window_px} packed pixels"
+    return "none"
 
 
 def _example(batch: int, side: int) -> tuple[Tensor, Tensor]:
