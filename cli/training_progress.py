@@ -1,4 +1,4 @@
-"""The progress line of `skdn search` and `skdn finetune`: on stderr, and only on a terminal."""
+"""The progress line of the training verbs: on stderr, only on a terminal, from one of several processes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from sk_search.parallel import is_main
 
 _LABELS = {
     "psnr_db": "PSNR {:.2f} dB",
@@ -31,7 +33,8 @@ def training_progress() -> Iterator[Callable[[dict[str, Any]], None]]:
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    silent = not (console.is_terminal and is_main())
+    with Progress(*columns, console=console, disable=silent) as progress:
         task = progress.add_task("training", total=None, facts="", visible=False)
 
         def show(record: dict[str, Any]) -> None:

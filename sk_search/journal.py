@@ -60,12 +60,15 @@ class Journal:
 
 
 class _WholeWrites(FileIO):
-    """Unbuffered, and a write that a full disk cuts short is an error."""
+    """Unbuffered; an error names the file, and a write that a full disk cuts short is one."""
 
     def write(self, data: bytes) -> int:
-        written = super().write(data)
+        try:
+            written = super().write(data)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.name)) from error
         if written < len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.name)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.name))
         return written
 
 

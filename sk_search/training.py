@@ -130,6 +130,9 @@ class Trainer:
 
     def _begin(self, resume: bool) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        if parallel.is_main():
+            for part in self.folder.glob(".skdn-*.part"):  # of a file that was being written in a kill
+                part.unlink()
         if resume and (self.folder / "last.pt").is_file():
             self._restore()
             return

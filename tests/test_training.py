@@ -10,35 +10,19 @@ import onnxruntime
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from training_runs import Interrupted, assert_same_run, interrupt_at, small_config
 
 from sk_deploy import Denoiser, NoiseProfile
 from sk_deploy.errors import ConfigError, ModelError
 from sk_deploy.spec import METADATA_KEY, ModelSpec
 from sk_search import export as export_module
-from sk_search.config import MosaicConfig, NetConfig
 from sk_search.dead_leaves import dead_leaves
 from sk_search.distil import distil, load_network
 from sk_search.evaluate import psnr_db, self_ensemble
 from sk_search.export import export
 from sk_search.finetune import finetune
 from sk_search.loss import denoising_loss
-from sk_search.presets import tiny
 from sk_search.search import search
-
-
-def small_config(**changes):
-    base = tiny()
-    train = replace(
-        base.search, steps=12, batch=2, validate_every=4, validation_patches=2, log_every=2, warmup_steps=2
-    )
-    return replace(
-        base,
-        scenes=12,
-        net=NetConfig(widths=(8, 8), kernels=(3, 5), growth=(0.5, 1.0), round_to=4),
-        mosaic=MosaicConfig(patch_px=32),
-        search=replace(train, **changes),
-        finetune=replace(train, ema=0.9),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -52,34 +36,6 @@ def searched(tmp_path_factory):
             weights[name].fill_(0.5)
     save_file(weights, run / "best.safetensors")
     return run
-
-
-class Interrupted(Exception):
-    """Stands for a kill: nothing catches it, nothing is saved."""
-
-
-def interrupt_at(step):
-    def report(record):
-        if record["step"] >= step:
-            raise Interrupted
-
-    return report
-
-
-def assert_same_run(one, other):
-    """Every tensor of the last checkpoints, and every logged figure but times."""
-    states = [torch.load(run / "last.pt", weights_only=True) for run in (one, other)]
-    for state in states:
-        del state["seconds"], state["metrics_bytes"]
-    assert states[0].pop("settings") == states[1].pop("settings")
-    torch.testing.assert_close(*states, rtol=0, atol=0)
-    logs = [
-        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        for run in (one, other)
-    ]
-    for record in logs[0] + logs[1]:
-        record.pop("seconds", None), record.pop("patches_per_s", None)
-    assert logs[0] == logs[1]
 
 
 @pytest.mark.parametrize("killed_at", [2, 6, 10])
