@@ -106,6 +106,7 @@ def command(
 
     from sk_search.compare import compare
     from sk_search.compare_table import comparison_text
+    from sk_search.parallel import is_main
     from sk_search.search import search
     from sk_search.study import is_study, study
 
@@ -138,6 +139,8 @@ def command(
         hint = f": continue with  skdn search --out {out} --resume" if begun else ""
         click.echo(f"interrupted{hint}", err=True)
         ctx.exit(130)
+    if not is_main():
+        return
     if several:
         click.echo(comparison_text(compare(runs)))
         out = runs[0]
