@@ -15,7 +15,6 @@ from pathlib import Path
 
 from sk_deploy.errors import ConfigError
 
-from .photographs import holds_photographs
 from .raw_folders import CLEAN, NOISY, is_raw_folder
 from .sidd import is_sidd
 from .sidd_blocks import holds_blocks
@@ -36,6 +35,8 @@ def recognise(source: str) -> str:
         return "pairs"
     if is_raw_folder(folder):
         return "clean"
+    from .photographs import holds_photographs  # PyTorch's import, which evaluating can do without
+
     if holds_photographs(folder):
         return "photographs"
     raise ConfigError(
