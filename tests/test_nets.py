@@ -22,12 +22,16 @@ TYPES = [kind for kind in SUPERKERNELS if kind not in ("uniform", "random")]
 """Those that need no target."""
 NOISE = torch.tensor([[1e-3, 1e-5], [2e-2, 1e-4]], dtype=torch.float64)
 NET = NetConfig(widths=(8, 12, 16), kernels=(3, 5, 7), growth=(0.5, 1.0), round_to=2)
+ARCH_NETS = {
+    "skipinit-unet": NET,
+    "attention-unet": replace(NET, arch="attention-unet", widths=(4, 6, 8), subnetworks=2, window=16),
+}
 
 
 def trained_like(net):
     """Away from initial values: random logits, open SkipInit scalars."""
     for module in net.modules():
-        if isinstance(module, DenseBlock):
+        if isinstance(module, DenseBlock) and module.alpha is not None:
             torch.nn.init.constant_(module.alpha, 0.5)
         if isinstance(module, Superkernel):
             for parameter in module.parameters():
@@ -49,11 +53,12 @@ def test_paper_models_have_as_many_superkernels_as_the_paper_says(preset, count)
 @pytest.mark.parametrize("mode", CONVOLUTIONS)
 @pytest.mark.parametrize("rule", ["marginal", "paper"])
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
-def test_distilled_equals_the_supernet_under_its_hard_choice(kind, mode, rule, conditioning):
-    config = replace(NET, conditioning=conditioning)
+@pytest.mark.parametrize("arch", ARCHS)
+def test_distilled_equals_the_supernet_under_its_hard_choice(arch, kind, mode, rule, conditioning):
+    config = replace(ARCH_NETS[arch], conditioning=conditioning)
     torch.manual_seed(0)
     structure = StructureConfig(type=kind, mode=mode, bias_rule=rule)
-    net = trained_like(build_supernet(config, structure)).double()
+    net = trained_like(build_supernet(config, structure)).double().eval()
     choices = argmax_choices(net, round_to=2)
     fixed = cut(net, choices)
     for name, conv in superconvs(net).items():
@@ -65,22 +70,25 @@ def test_distilled_equals_the_supernet_under_its_hard_choice(kind, mode, rule, c
     assert (y - fixed(x, NOISE)).abs().max() <= 1e-12
 
 
-def test_network_from_genotype_takes_the_distilled_weights():
+@pytest.mark.parametrize("arch", ARCHS)
+def test_network_from_genotype_takes_the_distilled_weights(arch):
     torch.manual_seed(0)
-    net = trained_like(build_supernet(NET, StructureConfig()))
+    config = replace(tiny(), net=replace(ARCH_NETS[arch], window=64))
+    net = trained_like(build_supernet(config.net, StructureConfig()))
     choices = argmax_choices(net, 2)
     with torch.no_grad():
         fixed = cut(net, choices)
-        genotype = describe(net, fixed, choices, replace(tiny(), net=NET))
-    again = build_network(NET, choices_of(genotype))
+        genotype = describe(net, fixed, choices, config)
+    again = build_network(config.net, choices_of(genotype))
     again.load_state_dict(fixed.state_dict())
     x = torch.rand(2, 4, 16, 16)
     assert torch.equal(again(x, NOISE.float()), fixed(x, NOISE.float()))
     assert genotype["parameters"] == sum(p.numel() for p in fixed.parameters())
 
 
-def test_cost_of_a_choice_is_the_cost_of_the_distilled_network():
-    net = trained_like(build_supernet(NET, StructureConfig()))
+@pytest.mark.parametrize("arch", ARCHS)
+def test_cost_of_a_choice_is_the_cost_of_the_distilled_network(arch):
+    net = trained_like(build_supernet(ARCH_NETS[arch], StructureConfig()))
     structure = Structure(net, StructureConfig())
     choices = structure.choose()
     macs_per_mp, parameters = network_cost(cut(net, choices))
@@ -105,9 +113,11 @@ def test_expected_cost_is_the_mean_over_samples(kind):
     assert sum(costs) / len(costs) == pytest.approx(expected, rel=0.03)
 
 
-def test_macs_are_those_of_the_convolutions_that_run():
-    """Counted again from shapes, by hooks on a known input."""
-    fixed = cut(net := build_supernet(NET, StructureConfig(type="none")), argmax_choices(net, 2))
+@pytest.mark.parametrize("arch", ARCHS)
+def test_macs_are_those_of_the_convolutions_that_run(arch):
+    """Counted again from shapes, by hooks on a known input, as it runs deployed."""
+    net = build_supernet(ARCH_NETS[arch], StructureConfig(type="none"))
+    fixed = cut(net, argmax_choices(net, 2)).eval()
     counted = network_cost(fixed)[0]
     macs = 0
 
@@ -122,9 +132,10 @@ def test_macs_are_those_of_the_convolutions_that_run():
     assert counted == pytest.approx(macs * 1e6 / (80 * 80))
 
 
-def test_supernet_has_an_expected_cost_only():
+@pytest.mark.parametrize("arch", ARCHS)
+def test_supernet_has_an_expected_cost_only(arch):
     with pytest.raises(TypeError, match="distilled"):
-        network_cost(build_supernet(NET, StructureConfig()))
+        network_cost(build_supernet(ARCH_NETS[arch], StructureConfig()))
 
 
 def test_a_target_below_the_smallest_network_is_refused():
