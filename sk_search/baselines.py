@@ -6,19 +6,58 @@ in any place. Both fill the target, because a cheaper network would be an easy o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from sk_deploy.errors import ConfigError
 
-from .superkernel import Choice, FixedSuperkernel
+from .superkernel import Choice, Superkernel
 
 Excess = Callable[[], float]
 """log(cost / target) of the choices in force, the largest over all targets: 0 or less meets them."""
 
 _SLACK = 0.02
 _TRIES = 5000
+
+
+class FixedSuperkernel(Superkernel):
+    """A choice made once and not learned: the largest (the paper's "no superkernel"), or a baseline's."""
+
+    def __init__(self, kernels: Sequence[int], filters: Sequence[int], keep_above: float = 0.0) -> None:
+        super().__init__(kernels, filters, keep_above)
+        self.register_buffer("fixed", self.weights.clone())  # [n_k,F], 0 or 1
+
+    def fix(self, choice: Choice) -> None:
+        """Choose once and for all."""
+        self.choose(choice)
+        self.fixed = self.weights.clone()
+
+    def sample(
+        self, tau: float, generator: torch.Generator, hard: bool = False, scale: float = 1.0
+    ) -> Tensor:
+        return self.fixed
+
+    def probabilities(self) -> Tensor:
+        return self.fixed
+
+    def kernel_probabilities(self) -> Tensor:
+        return self.fixed.amax(1)
+
+    def confidence(self) -> Tensor:
+        return self.fixed.new_ones(())
+
+    def argmax(self) -> Choice:
+        self.weights = self.fixed
+        return self.chosen()
+
+    @torch.no_grad()
+    def candidates(self) -> list[tuple[Choice, float]]:
+        return [(self.argmax(), 0.0)]
+
+    def entropy(self) -> Tensor:
+        return self.fixed.new_zeros(())
 
 
 def fix_uniform(superkernels: list[FixedSuperkernel], excess: Excess) -> None:

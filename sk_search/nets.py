@@ -11,13 +11,28 @@ from collections.abc import Mapping
 from torch import nn
 
 from .attention_unet import AttentionUNet
+from .baselines import FixedSuperkernel
 from .config import NetConfig, StructureConfig
+from .filterwise import FilterwiseAttentionSuperkernel, FilterwiseSuperkernel
 from .layers import CONVOLUTIONS, ConvReLU, SuperConvReLU
+from .prefix import CoupledSuperkernel, FactorizedSuperkernel, JointSuperkernel
 from .skipinit_unet import SkipInitUNet
-from .superkernel import SUPERKERNELS, Choice
+from .superkernel import Choice
 
 ARCHS = {"skipinit-unet": SkipInitUNet, "attention-unet": AttentionUNet}
 """`--arch` -> the network: of (config, make_conv)."""
+
+SUPERKERNELS = {
+    "joint": JointSuperkernel,
+    "factorized": FactorizedSuperkernel,
+    "filterwise": FilterwiseSuperkernel,
+    "filterwise-attention": FilterwiseAttentionSuperkernel,
+    "coupled": CoupledSuperkernel,
+    "none": FixedSuperkernel,
+    "uniform": FixedSuperkernel,
+    "random": FixedSuperkernel,
+}
+"""`--type` -> the class that models the structure of one convolution."""
 
 
 def build_supernet(config: NetConfig, structure: StructureConfig) -> nn.Module:

@@ -21,8 +21,9 @@ from .baselines import fix_random, fix_uniform
 from .config import StructureConfig
 from .cost import Cost, CostModel
 from .nets import superconvs
+from .prefix import CoupledSuperkernel, SharedGaussian
 from .relax import temperature
-from .superkernel import Choice, CoupledSuperkernel, SharedGaussian, Superkernel
+from .superkernel import Choice, Superkernel
 
 _MULTIPLIER_RATE = 0.01
 

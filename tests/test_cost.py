@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from sk_search.superkernel import SUPERKERNELS, Choice
+from sk_search.nets import SUPERKERNELS
+from sk_search.superkernel import Choice
 
 KERNELS, FILTERS = (1, 3, 5), (4, 6, 14)
 LEARNED = ("joint", "factorized", "filterwise", "filterwise-attention")

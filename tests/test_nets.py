@@ -12,11 +12,12 @@ from sk_search.config import CONDITIONINGS, NetConfig, RunConfig, StructureConfi
 from sk_search.cost import CostModel, network_cost
 from sk_search.distil import choices_of, cut, describe
 from sk_search.layers import CONVOLUTIONS, DenseBlock
-from sk_search.nets import ARCHS, build_network, build_supernet, superconvs
+from sk_search.nets import ARCHS, SUPERKERNELS, build_network, build_supernet, superconvs
+from sk_search.prefix import JointSuperkernel
 from sk_search.presets import PRESETS, tiny
 from sk_search.strategies import argmax_choices, round_up
 from sk_search.structure import Structure
-from sk_search.superkernel import SUPERKERNELS, Choice, JointSuperkernel, Superkernel
+from sk_search.superkernel import Choice, Superkernel
 
 TYPES = [kind for kind in SUPERKERNELS if kind not in ("uniform", "random")]
 """Those that need no target."""

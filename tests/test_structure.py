@@ -5,10 +5,12 @@ import torch
 
 from sk_deploy.errors import ConfigError
 from sk_search.config import NetConfig, StructureConfig
+from sk_search.filterwise import FilterwiseSuperkernel
 from sk_search.nets import build_supernet
+from sk_search.prefix import CoupledSuperkernel
 from sk_search.presets import compact
 from sk_search.structure import Structure
-from sk_search.superkernel import Choice, CoupledSuperkernel, FilterwiseSuperkernel
+from sk_search.superkernel import Choice
 
 NET = NetConfig(widths=(16, 32), kernels=(1, 3, 5), growth=(0.25, 0.5, 1.0), round_to=4)
 

@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from sk_search.layers import CONVOLUTIONS, SuperConvReLU
+from sk_search.nets import SUPERKERNELS
+from sk_search.prefix import JointSuperkernel
 from sk_search.relax import gumbel_softmax, temperature
-from sk_search.superkernel import SUPERKERNELS, Choice, JointSuperkernel
+from sk_search.superkernel import Choice
 
 KERNELS, FILTERS = (3, 5, 7), (4, 8)
 
