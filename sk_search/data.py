@@ -23,7 +23,7 @@ from .dead_leaves import dead_leaves
 from .hold_out import split
 from .mosaic_set import MosaicSet, Shot, store
 from .photographs import Scenes, photographs
-from .raw_folders import find_raws, read_both, read_one
+from .raw_folders import find_clean, find_pairs, read_both, read_one
 from .sidd import find_frames, read_calibration, read_pair
 from .sources import as_folder, recognise
 
@@ -95,23 +95,23 @@ def _load_sidd(folder: Path) -> list[Shot]:
 
 def _load_pairs(folder: Path) -> list[Shot]:
     shots = []
-    for file in find_raws(folder):
-        noisy, clean = read_both(file)
+    for pair in find_pairs(folder):
+        noisy, clean = read_both(pair)
         noise = noisy.noise or estimate_noise(noisy.mosaic)
         stored = store(clean.mosaic, clean.phase), store(noisy.mosaic, noisy.phase)
-        shots.append(Shot(file.scene, noisy.camera, *stored, noise))
+        shots.append(Shot(pair.scene, noisy.camera, *stored, noise))
     return shots
 
 
 def _load_clean(folder: Path) -> list[Shot]:
     shots = []
-    for file in find_raws(folder):
+    for path, scene in find_clean(folder):
         try:
-            raw = read_one(file.clean)
+            raw = read_one(path)
         except RawError as error:
             log.warning("%s: skipped", error)
         else:
-            shots.append(Shot(file.scene, raw.camera, store(raw.mosaic, raw.phase)))
+            shots.append(Shot(scene, raw.camera, store(raw.mosaic, raw.phase)))
     if not shots:
         raise ConfigError("none of its raws can be read")
     return shots

@@ -13,7 +13,7 @@ from sk_deploy.errors import ConfigError
 from sk_deploy.noise import NoiseProfile, estimate_noise
 
 from .hold_out import VALIDATION, hold_out
-from .raw_folders import RawFile, find_raws, read_both
+from .raw_folders import RawPair, find_pairs, read_both
 from .sidd import Frame, find_frames, phone_of, read_calibration, read_pair
 from .sidd_blocks import BlockFiles, Blocks, find_blocks, read_blocks
 from .sources import as_folder, recognise
@@ -65,8 +65,8 @@ def open_eval_set(source: str, *, secret: bool = False) -> EvalSet:
         frames = _held_out(find_frames(folder))
         return EvalSet("SIDD, held-out scenes", _frames(frames, folder), len(frames))
     if kind == "pairs":
-        files_found = find_raws(folder)
-        return EvalSet(f"pairs in {folder}", _pairs(files_found), len(files_found))
+        pairs = find_pairs(folder)
+        return EvalSet(f"pairs in {folder}", _pairs(pairs), len(pairs))
     raise ConfigError(
         f"{source} holds nothing to compare with: expected noisy/ and clean/ with raws, SIDD's scenes, or "
         "blocks of SIDD or SIDD+"
@@ -89,15 +89,14 @@ def _frames(frames: list[Frame], folder: Path) -> Iterator[Picture]:
         yield Picture(name, frame.phone, pair.noisy, pair.clean, pair.phase, pair.noise, pair.noise_source)
 
 
-def _pairs(files: list[RawFile]) -> Iterator[Picture]:
-    for file in files:
-        assert file.noisy is not None
-        noisy, clean = read_both(file)
+def _pairs(pairs: list[RawPair]) -> Iterator[Picture]:
+    for pair in pairs:
+        noisy, clean = read_both(pair)
         noise, source = noisy.noise, "file"
         if noise is None:
             noise, source = estimate_noise(noisy.mosaic), "estimate"
-        group = noisy.camera or file.scene
-        yield Picture(file.noisy.name, group, noisy.mosaic, clean.mosaic, noisy.phase, noise, source)
+        group = noisy.camera or pair.scene
+        yield Picture(pair.noisy.name, group, noisy.mosaic, clean.mosaic, noisy.phase, noise, source)
 
 
 def _blocks(blocks: Blocks) -> Iterator[Picture]:

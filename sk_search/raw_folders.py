@@ -31,11 +31,11 @@ _PHASE = re.compile(rf"[._-]({'|'.join(PHASES)})$")
 
 
 @dataclass(frozen=True)
-class RawFile:
-    """A raw file, or two of one scene."""
+class RawPair:
+    """Two raws of the same picture."""
 
+    noisy: Path
     clean: Path
-    noisy: Path | None
     scene: str
 
 
@@ -44,28 +44,36 @@ def is_raw_folder(folder: Path) -> bool:
     return (folder / CLEAN).is_dir() or any(_is_raw(path) for path in folder.iterdir())
 
 
-def find_raws(folder: Path) -> list[RawFile]:
-    """The raws, or the pairs where there is a noisy/, by name.
-
-    A noisy file without a clean one of its name is left out with a warning. Raises ConfigError when nothing
-    is left.
-    """
-    root = folder / CLEAN if (folder / CLEAN).is_dir() else folder
-    in_place = root != folder
-    clean = {_key(path, root): path for path in _files(root, in_place)}
-    if not (folder / NOISY).is_dir() or not in_place:
-        found = [RawFile(path, None, _scene(key)) for key, path in clean.items()]
+def find_clean(folder: Path) -> list[tuple[Path, str]]:
+    """The clean raws and the scene of each, by name. Raises ConfigError when there is none."""
+    if (folder / CLEAN).is_dir():
+        found = {key: path for path, key in _named(folder / CLEAN)}
     else:
-        found = []
-        for path in _files(folder / NOISY, True):
-            key = _key(path, folder / NOISY)
-            if key in clean:
-                found.append(RawFile(clean[key], path, _scene(key)))
-            else:
-                log.warning("%s has no file of its name in %s: left out", path, root)
+        found = {_key(path, folder): path for path in sorted(folder.iterdir()) if _is_raw(path)}
     if not found:
-        raise ConfigError(f"{folder} holds no raw, or no noisy/ file with one of its name in clean/")
-    return found
+        raise ConfigError(f"{folder / CLEAN} holds no raw")
+    return [(path, _scene(key)) for key, path in found.items()]
+
+
+def find_pairs(folder: Path) -> list[RawPair]:
+    """What noisy/ and clean/ both hold, by name; a noisy file without a clean one is left out with a warning.
+
+    Raises ConfigError when nothing is left, or when two clean files have one name.
+    """
+    clean: dict[str, Path] = {}
+    for path, key in _named(folder / CLEAN):
+        if key in clean:
+            raise ConfigError(f"{path} and {clean[key].name} have one name: which is the clean one?")
+        clean[key] = path
+    pairs = []
+    for path, key in _named(folder / NOISY):
+        if key in clean:
+            pairs.append(RawPair(path, clean[key], _scene(key)))
+        else:
+            log.warning("%s has no file of its name in %s: left out", path, folder / CLEAN)
+    if not pairs:
+        raise ConfigError(f"{folder / NOISY} holds no raw with one of its name in {CLEAN}/")
+    return pairs
 
 
 def read_one(path: Path, partner: RawImage | None = None) -> RawImage:
@@ -83,19 +91,18 @@ def read_one(path: Path, partner: RawImage | None = None) -> RawImage:
         return raw
 
 
-def read_both(file: RawFile) -> tuple[RawImage, RawImage]:
+def read_both(pair: RawPair) -> tuple[RawImage, RawImage]:
     """Noisy and clean. Raises RawError when they are not the same sites."""
-    assert file.noisy is not None
     try:
-        noisy = read_one(file.noisy)
+        noisy = read_one(pair.noisy)
     except RawError:  # perhaps the other half knows its phase
-        clean = read_one(file.clean)
-        noisy = read_one(file.noisy, clean)
+        clean = read_one(pair.clean)
+        noisy = read_one(pair.noisy, clean)
     else:
-        clean = read_one(file.clean, noisy)
+        clean = read_one(pair.clean, noisy)
     if (noisy.mosaic.shape, noisy.phase) != (clean.mosaic.shape, clean.phase):
         raise RawError(
-            f"{file.noisy} is {_describe(noisy)}, but {file.clean} is {_describe(clean)}: "
+            f"{pair.noisy} is {_describe(noisy)}, but {pair.clean} is {_describe(clean)}: "
             "expected the same sites"
         )
     return noisy, clean
@@ -110,17 +117,16 @@ def _is_raw(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in RAW_SUFFIXES | _PLAIN and path.name[0] != "."
 
 
-def _files(root: Path, in_place: bool) -> Iterator[Path]:
-    """Raws under a folder; TIFF and PNG too where the folder's name says that they are mosaics."""
-    for path in sorted(root.rglob("*") if in_place else root.iterdir()):
-        plain = in_place and path.is_file() and path.suffix.lower() in _AMBIGUOUS and path.name[0] != "."
-        if (_is_raw(path) or plain) and "METADATA" not in path.stem:
-            yield path
+def _named(root: Path) -> Iterator[tuple[Path, str]]:
+    """Raws under noisy/ or clean/, and their keys. TIFF and PNG count: the folder says that they are raws."""
+    for path in sorted(root.rglob("*")):
+        if (_is_raw(path) or path.suffix.lower() in _AMBIGUOUS) and "METADATA" not in path.stem:
+            yield path, _key(path, root)
 
 
 def _key(path: Path, root: Path) -> str:
     """What the two halves of a pair share: folder and stem, without a phase."""
-    return str((path.relative_to(root).parent / _PHASE.sub("", path.stem)).as_posix())
+    return (path.relative_to(root).parent / _PHASE.sub("", path.stem)).as_posix()
 
 
 def _scene(key: str) -> str:

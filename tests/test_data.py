@@ -20,7 +20,7 @@ from sk_search.config import MosaicConfig, RunConfig
 from sk_search.data import load_data, validation_set
 from sk_search.mosaics import pack
 from sk_search.presets import tiny
-from sk_search.raw_folders import find_raws, read_both
+from sk_search.raw_folders import find_pairs, read_both
 from sk_search.sidd import find_frames, read_calibration, read_pair
 from sk_search.sources import recognise
 
@@ -252,9 +252,9 @@ def test_a_pair_may_be_a_dng_and_an_array_in_the_folder_of_its_scene(tmp_path: P
     profile = NoiseProfile(2e-3, 3e-5)
     write_dng(raw, raw.mosaic, tmp_path / "noisy/street/a.dng", noise=profile, strength=0.0, software="test")
     np.save(tmp_path / "clean/street/a.npy", clean)
-    (file,) = find_raws(tmp_path)
-    assert file.scene == "street"
-    found, truth = read_both(file)
+    (pair,) = find_pairs(tmp_path)
+    assert pair.scene == "street"
+    found, truth = read_both(pair)
     np.testing.assert_array_equal(truth.mosaic, clean)
     np.testing.assert_allclose(found.mosaic, noisy, atol=1e-4)
     assert found.phase == truth.phase == "GBRG"
@@ -266,13 +266,17 @@ def test_pairs_that_do_not_match_are_one_line(tmp_path: Path, caplog: pytest.Log
     write_pairs(tmp_path)
     np.save(tmp_path / "noisy" / "lonely_RGGB.npy", np.zeros((20, 20), np.float32))
     with caplog.at_level(logging.WARNING):
-        assert len(find_raws(tmp_path)) == 4
+        assert len(find_pairs(tmp_path)) == 4
     assert "lonely_RGGB.npy" in caplog.text
     np.save(tmp_path / "clean" / "shot1.npy", np.zeros((60, 68), np.float32))
     with pytest.raises(
         RawError, match=r"70×60 GBRG, but .*shot1\.npy is 68×60 GBRG: expected the same sites"
     ):
         load_data(config(tmp_path), CPU)
+    (tmp_path / "clean" / "shot1.tif").touch()
+    with pytest.raises(ConfigError, match=r"shot1\.tif and shot1\.npy have one name"):
+        load_data(config(tmp_path), CPU)
+    (tmp_path / "clean" / "shot1.tif").unlink()
     (tmp_path / "clean" / "shot1.npy").unlink()
     (tmp_path / "noisy" / "shot2_GBRG.npy").rename(tmp_path / "noisy" / "shot2.npy")
     with pytest.raises(RawError, match=r"plain mosaic of unknown phase: name the file shot2_GBRG\.npy"):
