@@ -9,6 +9,8 @@ from click.testing import CliRunner
 from skdn_cli.main import skdn
 
 from sk_deploy import NoiseProfile, read_raw, write_dng
+from sk_deploy.model_file import read_model
+from sk_search.config import ARCHS, BASELINES, MODES, TYPES
 
 
 def run(*arguments):
@@ -18,27 +20,35 @@ def run(*arguments):
     return result.stdout
 
 
+@pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize(
     ("kind", "mode"),
     [
         ("joint", "full"),
         *(
             pytest.param(kind, mode, marks=pytest.mark.slow)
-            for kind in ("joint", "factorized", "filterwise", "filterwise-attention", "none")
-            for mode in ("full", "separate")
+            for kind in TYPES
+            for mode in MODES
             if (kind, mode) != ("joint", "full")
         ),
     ],
 )
-def test_search_export_denoise(tmp_path, kind, mode):
+def test_search_export_denoise(tmp_path, kind, mode, arch):
     found, model = tmp_path / "run", tmp_path / "model.onnx"
-    out = run("search", "--type", kind, "--mode", mode, "--preset", "tiny", "--steps", 6, "--out", found)
+    structure = ["--type", kind, "--mode", mode, "--arch", arch]
+    if kind in BASELINES and kind != "none":  # networks of a given cost
+        structure += ["--target-macs", 12]
+    out = run("search", *structure, "--preset", "tiny", "--steps", 6, "--out", found)
     assert f"skdn export {found}" in out
     assert "encoder.0.0.conv1" in run("distil", found)
     run("finetune", found, "--steps", 6)
     assert "next: skdn denoise" in run("export", found, model, "--licence", "CC0-1.0")
     assert (found / "report.html").stat().st_size > 10_000
+    parity = json.loads((found / "export" / "parity.json").read_text())
+    assert all(parity[name] <= limit for name, limit in parity["limits"].items())
     assert json.loads(run("show", model, "--json"))["licence"] == "CC0-1.0"
+    pooling = "none" if arch == "skipinit-unet" else "66×66 packed pixels"
+    assert read_model(model)[1].pooling == pooling
 
     mosaic = np.random.default_rng(0).normal(0.3, 0.02, (90, 110)).astype(np.float32)
     np.save(tmp_path / "shot.npy", mosaic)
