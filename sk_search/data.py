@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 __all__ = ["Batches", "Data", "load_data", "validation_set"]
 
 _SCENE_PX = 256
+_SCENE_SEED = 0
+"""Of every run: its own seed must not change what it is validated on, or seeds could not be compared."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,9 @@ def validation_set(held_out: Batches, patches: int) -> tuple[Tensor, Tensor, Ten
 
 def _load_scenes(source: str, kind: str, config: RunConfig) -> Scenes:
     if kind == "dead-leaves":
-        pixels = dead_leaves(config.scenes, _SCENE_PX, config.seed).to(torch.float16)
+        pixels = dead_leaves(config.scenes, _SCENE_PX, _SCENE_SEED).to(torch.float16)
         return Scenes(pixels, torch.arange(len(pixels)))
-    return photographs(as_folder(source), _SCENE_PX, seed=config.seed)
+    return photographs(as_folder(source), _SCENE_PX, seed=_SCENE_SEED)
 
 
 def _load_sidd(folder: Path) -> list[Shot]:

@@ -45,7 +45,9 @@ def _search(run: Path, config: RunConfig | None, report: Report) -> None:
     device = pick_device()
     torch.manual_seed(config.seed)  # initial weights
     net = build_supernet(config.net, config.structure).to(device)
-    structure = Structure(net, config.structure)  # refuses an impossible target before any data is read
+    structure = Structure(
+        net, config.structure, config.seed
+    )  # refuses an impossible target before any data is read
     data = load_data(config, device)
     if not resume and parallel.is_main():
         create_run(run, config)
@@ -60,6 +62,7 @@ def _search(run: Path, config: RunConfig | None, report: Report) -> None:
         seed=config.seed,
         settings=settings_of(config, config.search),
         structure=structure,
+        structure_data=data.structure,
         report=report,
     )
     trainer.fit(resume)

@@ -80,7 +80,7 @@ class Structure:
         """
         self.tau = temperature(progress, self.config.tau_start, self.config.tau_end)
         hard = progress >= 1 - self.config.hard_share
-        uniform = progress < self.config.frozen_share
+        uniform = not self.learns(progress)
         if self.shared:
             self.shared.draw(generator)
         for superkernel in self.superkernels.values():
@@ -121,14 +121,21 @@ class Structure:
 
     def update(self, progress: float) -> None:
         """One optimiser step, and one of the multipliers; nothing in the first, frozen part of the search."""
-        if self.optimiser is None:
-            return
-        if progress >= self.config.frozen_share:
+        if self.learns(progress):
             self.optimiser.step()
             for name, violation in self.violations.items():
                 ascended = self.multipliers[name] + _MULTIPLIER_RATE * violation.detach()
                 self.multipliers[name] = ascended.clamp_min(0)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.zero_grad()
+
+    def learns(self, progress: float) -> bool:
+        """Whether there is anything to learn, and the frozen first part of the search is over."""
+        return self.optimiser is not None and progress >= self.config.frozen_share
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all logits."""
+        for logits in self.parameters():
+            logits.grad = None
 
     @torch.no_grad()
     def excess(self) -> float:

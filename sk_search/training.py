@@ -49,7 +49,8 @@ class Trainer:
     """Trains `net` in `folder`; see the module's docstring.
 
     folder: receives metrics.jsonl, last.pt, best.safetensors and TensorBoard events; settings: what the
-    checkpoint depends on (`checkpoint.settings_of`).
+    checkpoint depends on (`checkpoint.settings_of`); structure_data: what a two-level search learns its
+    structure from, None where weights and structure learn together.
     """
 
     def __init__(
@@ -65,12 +66,13 @@ class Trainer:
         seed: int,
         settings: dict[str, Any],
         structure: Structure | None = None,
+        structure_data: Batches | None = None,
         teacher: Teacher | None = None,
         report: Report = lambda record: None,
     ) -> None:
         self.stage, self.folder, self.config, self.report = stage, folder, config, report
         self.train, self.structure, self.teacher, self.margin_px = train, structure, teacher, margin_px
-        self.pairs, self.settings = validation, settings
+        self.pairs, self.settings, self.structure_data = validation, settings, structure_data
         self.device = validation[0].device
         self.net = net.to(self.device, memory_format=torch.channels_last)
         self.forward = compiled(self.net, self.device) if config.compile else self.net
@@ -183,18 +185,28 @@ class Trainer:
             self.structure.draw(self.progress, self.structure_draws)
         self.optimiser.zero_grad(set_to_none=True)
         loss = self._loss(self.train)
-        (loss + self.structure.penalty() if self.structure else loss).backward()
+        together = self.structure and not self.structure_data
+        (loss + self.structure.penalty() if together else loss).backward()
         loss = loss.detach()
         parallel.average([loss, *(p.grad for p in self.net.parameters() if p.grad is not None)])
         nn.utils.clip_grad_norm_(self.weights, self.config.clip_norm)
         self.optimiser.step()
         if self.structure:
+            if self.structure_data and self.structure.learns(self.progress):
+                self._look_at_other_scenes(self.structure_data)
             self.structure.update(self.progress)
         if self.config.ema:
             decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
             kept, trained = list(self.kept.parameters()), list(self.net.parameters())
             torch._foreach_lerp_([p.detach() for p in kept], [p.detach() for p in trained], 1 - decay)
         return loss
+
+    def _look_at_other_scenes(self, scenes: Batches) -> None:
+        """The structure's gradient where weights do not learn: first-order two-level search (DARTS)."""
+        self.structure.zero_grad()
+        self.structure.draw(self.progress, self.structure_draws)
+        (self._loss(scenes) + self.structure.penalty()).backward()
+        parallel.average([p.grad for p in self.structure.parameters() if p.grad is not None])
 
     def _loss(self, batches: Batches) -> Tensor:
         """Of one batch, a part from each random stream."""
