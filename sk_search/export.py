@@ -25,17 +25,17 @@ from sk_deploy.whole import whole
 from .channel_attention import ChannelAttention
 from .config import MosaicConfig, RunConfig
 from .dead_leaves import dead_leaves
-from .distil import choices_of, distil, load_network, load_supernet, supernet_digest
+from .distil import choices_of, load_network, load_supernet
 from .evaluate import denoise_mosaic, self_ensemble
-from .finetune import finetune
+from .finetune import trained_stage
 from .halo import measure_halo
 from .mosaics import sample_mosaics
 from .nets import superconvs
 from .noise_synthesis import add_noise
 from .pictures import Picture, develop_alike
-from .record import read_record
 from .report import write_report
 from .run import load_config, load_genotype, write_json
+from .stages import finish_stages
 from .training import Report
 
 OPSET = 20
@@ -57,15 +57,15 @@ def export(
     force: bool = False,
     report: Report = lambda record: None,
 ) -> ModelSpec:
-    """Write the network of `run` to `target`, after distilling and fine-tuning where the run lacks that.
+    """Write the network of the last stage of `run` to `target`, after those that it lacks.
 
     name: the model's name, None takes the file's. Raises ConfigError for a run without a search or a target
     that cannot be written, ModelError when an equality fails.
     """
     _check_target(target, force)
     config = load_config(run)
-    _finish_stages(run, report)
-    net = load_network(run, "finetuned").eval()
+    finish_stages(run, report)
+    net = load_network(run, trained_stage(run)).eval()
     model, parity = prove(run, net, config)
     spec = _spec(run, net, config, name or target.stem, licence, parity)
     onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
@@ -165,18 +165,6 @@ def _check_target(target: Path, force: bool) -> None:
         raise ConfigError(f"{target.parent} is not a folder: make it, or choose another place for the model")
     if target.exists() and not force:
         raise ConfigError(f"{target} exists: --force overwrites it")
-
-
-def _finish_stages(run: Path, report: Report) -> None:
-    if not (run / "genotype.json").is_file():
-        distil(run)
-    if load_genotype(run).get("supernet") != supernet_digest(run):
-        raise ConfigError(
-            f"{run} was searched on after it was distilled: move {run / 'genotype.json'} and "
-            f"{run / 'finetuned'} away, then export again"
-        )
-    if not read_record(run).finetune.finished:
-        finetune(run, resume=(run / "finetuned" / "last.pt").is_file(), report=report)
 
 
 def _spec(
