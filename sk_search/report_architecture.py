@@ -20,6 +20,8 @@ _BOX, _GAP, _PAD, _BLOCK_GAP, _OUT = 46, 14, 13, 8, 6  # widths, in SVG units
 _TALLEST, _SHORTEST = 92, 12  # box outlines
 _LABELS = 72  # below a box: bar, kernel, filters, probability, entropy
 _HEADING, _ROW_GAP, _INDENT, _MARGIN = 22, 36, 54, 16
+_STEP_WIDTH = 156
+_JOIN_WIDTH = 3 * (_STEP_WIDTH + 26) + 110
 
 _STYLE = """
 .skdn-net{color:#22303c;font:11px system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif}
@@ -53,7 +55,12 @@ def draw_architecture(genotype: dict[str, Any]) -> str:
         drawings.append((drawing, y))
         y += drawing.height
         width = max(width, drawing.width)
+    joined = bool(found and found[0].place.network)
+    width = max(width, _JOIN_WIDTH + 2 * _MARGIN) if joined else width
     body = "".join(_moved(drawing.svg(), (width - drawing.width) / 2, top) for drawing, top in drawings)
+    if joined:
+        body += _moved(_join(len(drawings)), (width - _JOIN_WIDTH) / 2, y + 24)
+        y += 80
     title = f"Searched {genotype.get('arch', 'network')}: {len(found)} superkernels"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="skdn-net" role="img" aria-label="{escape(title)}" '
@@ -99,7 +106,8 @@ class _UNet:
         }
         levels = sorted({level for _, level in by_side if level >= 0})
         self.encoder = [_Row(_heading("encoder", n, widths), by_side.get(("encoder", n), [])) for n in levels]
-        self.decoder = [_Row(_heading("decoder", n, widths), by_side.get(("decoder", n), [])) for n in levels]
+        joined = [2 * width for width in widths] if network else widths  # a subnetwork's concatenations
+        self.decoder = [_Row(_heading("decoder", n, joined), by_side.get(("decoder", n), [])) for n in levels]
         self.bottom = _Row(_heading("bottom", len(levels), widths), by_side.get(("bottom", -1), []))
         self._place()
 
@@ -112,7 +120,7 @@ class _UNet:
         )  # the bottom reaches under both sides, so arrows fall on it
         left = _MARGIN + 66
         self.width = 2 * left + 2 * (widest + steps * _INDENT) + middle
-        y = 46.0 if self.network == "" else 64.0
+        y = 32.0 if self.network else 46.0
         for level, (down, up) in enumerate(zip(self.encoder, self.decoder, strict=True)):
             down.x, down.y = left + level * _INDENT + widest - down.width, y
             up.x, up.y = self.width - left - level * _INDENT - widest, y
@@ -129,7 +137,8 @@ class _UNet:
             height = self._height(down, up)
             middle = down.y + height / 2
             parts.append(_arrow(f"M{down.right:g} {middle:g}H{up.x:g}", up.x, middle, "right", skip=True))
-            parts.append(_text((down.right + up.x) / 2, middle - 5, "skip", "soft mid"))
+            skip = "skip, attention" if self.network else "skip"
+            parts.append(_text((down.right + up.x) / 2, middle - 5, skip, "soft mid"))
             parts += [self._row(down, height), self._row(up, height)]
         parts.append(self._row(self.bottom, self._height(self.bottom)))
         for above, below in zip(self.encoder, [*self.encoder[1:], self.bottom], strict=True):
@@ -147,7 +156,7 @@ class _UNet:
         return row.y + self._height(self.encoder[level], self.decoder[level])
 
     def _frame(self) -> str:
-        """Input and output, and the global residual between them over the top."""
+        """Input and output; where the network stands alone, the global residual over the top."""
         if not self.encoder:
             return ""
         first, last = self.encoder[0], self.decoder[0]
@@ -156,24 +165,29 @@ class _UNet:
         parts = [
             _text(x_in, middle + 26, "noisy", "mid bold"),
             _text(x_in, middle + 40, "R Gr Gb B", "mid soft"),
-            _text(x_out, middle + 26, "clean", "mid bold"),
             _arrow(f"M{x_in + 10:g} {middle:g}H{first.x:g}", first.x, middle, "right"),
             _arrow(f"M{last.right:g} {middle:g}H{x_out - 11:g}", x_out - 11, middle, "right"),
-            _arrow(
-                f"M{x_in:g} {middle - 10:g}V{top:g}H{x_out:g}V{middle - 11:g}",
-                x_out,
-                middle - 11,
-                "down",
-                skip=True,
-            ),
             f'<circle cx="{x_in:g}" cy="{middle:g}" r="10" class="group"/>',
-            f'<circle cx="{x_out:g}" cy="{middle:g}" r="10" class="flow"/>',
-            _text(x_out, middle + 4.5, "+", "mid bold"),
-            _text(self.width / 2, top - 5, "input + residual", "mid soft"),
+            f'<circle cx="{x_out:g}" cy="{middle:g}" r="10" class="{"group" if self.network else "flow"}"/>',
         ]
         if self.network:
-            parts.append(_text(_MARGIN, 18, self.network, "bold"))
-        return "".join(parts)
+            return "".join(
+                [
+                    *parts,
+                    _text(x_out, middle + 26, "features", "mid bold"),
+                    _text(_MARGIN, 18, self.network, "bold"),
+                ]
+            )
+        residual = f"M{x_in:g} {middle - 10:g}V{top:g}H{x_out:g}V{middle - 11:g}"
+        return "".join(
+            [
+                *parts,
+                _text(x_out, middle + 26, "clean", "mid bold"),
+                _arrow(residual, x_out, middle - 11, "down", skip=True),
+                _text(x_out, middle + 4.5, "+", "mid bold"),
+                _text(self.width / 2, top - 5, "input + residual", "mid soft"),
+            ]
+        )
 
     def _row(self, row: _Row, height: float) -> str:
         if not row.blocks:
@@ -191,6 +205,28 @@ class _UNet:
             parts.append(_rect(x, base - 20, _OUT, 20, "fixed"))
             x += _OUT + _PAD + _BLOCK_GAP
         return "".join(parts)
+
+
+def _join(count: int) -> str:
+    """What makes the features of `count` subnetworks the clean planes."""
+    of = "1 subnetwork" if count == 1 else f"{count} subnetworks"
+    steps = (f"features of {of}", "channel attention", "convolution 3×3")
+    parts, x = [], 0.0
+    for step in steps:
+        parts += [
+            _rect(x, 0, _STEP_WIDTH, 34, "group"),
+            _text(x + _STEP_WIDTH / 2, 21, step, "mid"),
+            _arrow(f"M{x + _STEP_WIDTH:g} 17h26", x + _STEP_WIDTH + 26, 17, "right"),
+        ]
+        x += _STEP_WIDTH + 26
+    return "".join(
+        [
+            *parts,
+            f'<circle cx="{x + 10:g}" cy="17" r="10" class="flow"/>',
+            _text(x + 10, 21.5, "+", "mid bold"),
+            _text(x + 26, 21, "noisy = clean", "bold"),
+        ]
+    )
 
 
 def _box(gene: Gene, x: float, base: float, scale: float) -> str:

@@ -141,6 +141,8 @@ def test_every_subnetwork_is_drawn():
     assert networks == [f"subnetworks.{i}" for i in range(3)]
     drawing = draw_architecture(genotype)
     assert all(gene.name in drawing for gene in found)
+    assert "features of 3 subnetworks" in drawing
+    assert "input + residual" not in drawing  # which is of the sum, not of each
 
 
 @pytest.fixture(scope="module", params=[1, 3])
