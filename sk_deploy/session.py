@@ -57,8 +57,8 @@ class Session:
         path = Path(path)
         data, self.spec = read_model(path)
         self.threads = threads or cpu_threads()
-        self._runtime = _open(data, path.name, provider, self.threads)
-        self.provider = _provider(self._runtime)
+        self._runtime = open_runtime(data, path.name, provider, self.threads)
+        self.provider = provider_of(self._runtime)
         if provider == "auto" and self.provider == "cpu" and cuda_devices():
             log.warning("CUDA cannot be used on %s; running on the CPU: %s", cuda_devices()[0], CUDA_HINT)
         self.load_s = time.perf_counter() - started
@@ -90,7 +90,8 @@ class Session:
         return denoised
 
 
-def _open(data: bytes, name: str, provider: str, threads: int) -> Any:
+def open_runtime(data: bytes, name: str, provider: str, threads: int) -> Any:
+    """ONNX Runtime's session of a graph, on the provider that was asked for; `name` is for its errors."""
     import onnxruntime
 
     asked = _choose(provider, onnxruntime.get_available_providers())
@@ -107,7 +108,7 @@ def _open(data: bytes, name: str, provider: str, threads: int) -> Any:
             raise
         runtime = _create(data, name, options, [PROVIDERS["cpu"]])
     if provider != "auto" and runtime.get_providers()[0] != asked[0]:
-        raise ProviderError(f"provider {provider} fell back to {_provider(runtime)}: {CUDA_HINT}")
+        raise ProviderError(f"provider {provider} fell back to {provider_of(runtime)}: {CUDA_HINT}")
     return runtime
 
 
@@ -147,7 +148,7 @@ def _preload_cuda(onnxruntime: Any) -> None:
         log.info("loading CUDA libraries: %s", " ".join(printed.getvalue().split()))
 
 
-def _provider(runtime: Any) -> str:
+def provider_of(runtime: Any) -> str:
     """The name of the provider that an open session runs on first."""
     first: str = runtime.get_providers()[0]
     return {theirs: ours for ours, theirs in PROVIDERS.items()}.get(first, first)

@@ -1,0 +1,221 @@
+"""Measuring a latency table on the provider that will run the model; needs no PyTorch.
+
+A block alone pays for copies and for reordering its input that it does not pay inside a network. So it is
+timed in a chain of three and in a chain of one: half their difference is a block between blocks. Whole
+networks of the space are timed too, as `skdn profile` times a model, and a line is fitted through them:
+network = skeleton + factor · sum of its blocks. The factor is what a network's other layers do to the caches,
+the same for all; what is left of the differences says how well the table predicts.
+
+Other work on the machine only ever adds time, in bursts. So every graph is timed in three passes over all of
+them, minutes apart, a few runs at a time, and its quietest pass counts. Each graph has a session of its own,
+closed before the next: the threads of an idle one spin for a while, and would be in the way.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from sk_deploy.denoiser import Denoiser
+from sk_deploy.devices import cpu_threads
+from sk_deploy.errors import ModelError
+from sk_deploy.profile import Profile, profile
+from sk_deploy.session import Session, open_runtime
+from sk_deploy.spec import METADATA_KEY, ModelSpec
+
+from .config import NetConfig
+from .lut import LatencyTable, Option, Site, sites
+from .lut_graphs import chain, network
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, float], None]
+"""Told what is measured and the share that is done."""
+
+_PASSES = 3
+_WARMUPS = 2
+_LEAST_S = 0.03
+"""A pass times a graph for as long as this, at least."""
+_LENGTHS = (1, 3)
+_NETWORKS = 8
+_BUSY = 0.15
+"""Spread between passes beyond which the machine was not idle."""
+
+
+def measure_table(
+    net: NetConfig,
+    size_px: tuple[int, int],
+    provider: str = "auto",
+    runs: int = 15,
+    progress: Progress = lambda what, share: None,
+) -> LatencyTable:
+    """Time every option of every block of a search space, and what is around them.
+
+    size_px: width and height of the mosaic, sensor pixels; runs: of each graph, at least, over all passes.
+    Raises ProviderError, or ModelError when a graph cannot run at this size.
+    """
+    started = time.perf_counter()
+    networks = _networks(net)
+    kinds = list(dict.fromkeys(sites(net).values()))
+    jobs = [(site, option) for site in kinds for option in site.options(net)]
+    work = [*(sum(itertools.starmap(_work, n)) for n in networks), *itertools.starmap(_work, jobs)]
+    total, done, each = _PASSES * sum(work), 0.0, -(-runs // _PASSES)
+    profiles: list[list[Profile]] = [[] for _ in networks]
+    chains: list[list[list[float]]] = [[] for _ in jobs]  # per option and pass: milliseconds of each length
+    for number in range(_PASSES):
+        for i, options in enumerate(networks):
+            progress(f"pass {number + 1} of {_PASSES}: networks", done / total)
+            profiles[i].append(_profile(net, options, size_px, provider, each))
+            done += work[i]
+        provider = profiles[0][0].provider
+        for i, (site, option) in enumerate(jobs):
+            progress(f"pass {number + 1} of {_PASSES}: blocks of level {site.level}", done / total)
+            chains[i].append([_time_chain(net, site, option, n, size_px, provider, each) for n in _LENGTHS])
+            done += work[len(networks) + i]
+    ms = np.array(chains)  # [options,passes,lengths]
+    quietest = ms.min(1)
+    alone = ((quietest[:, 1] - quietest[:, 0]) / (_LENGTHS[1] - _LENGTHS[0])).clip(min=0)
+    block_ms = dict(zip(jobs, alone.tolist(), strict=True))
+    network_ms = np.array([[p.network.p50_ms for p in passes] for passes in profiles])  # [networks,passes]
+    measured = network_ms.min(1)
+    summed = np.array([sum(block_ms[place] for place in n) for n in networks])
+    skeleton_ms, factor = fit(summed, measured)
+    errors = np.abs(left_out(summed, measured) / measured - 1)
+    spread = float(np.median(np.concatenate([_spread(ms[:, :, 1]), _spread(network_ms)])))
+    if spread > _BUSY:
+        log.warning(
+            "graphs took %.0f %% longer in one pass than in another: this machine was busy, measure again",
+            100 * spread,
+        )
+    first = profiles[0][0]
+    return LatencyTable(
+        net=net,
+        size_px=size_px,
+        skeleton_ms=skeleton_ms,
+        blocks={site: _cube(net, site, block_ms) * factor for site in kinds},
+        facts={
+            "provider": first.provider,
+            "device": first.device,
+            "threads": first.threads,
+            "versions": first.versions,
+            "seconds": time.perf_counter() - started,
+            "passes": _PASSES,
+            "runs": _PASSES * each,
+            "spread": spread,
+            "calibration": {
+                "factor": factor,
+                "networks_ms": measured.tolist(),
+                "blocks_ms": summed.tolist(),
+                "left_out_error_mean": float(errors.mean()),
+                "left_out_error_worst": float(errors.max()),
+            },
+        },
+    )
+
+
+def fit(summed: NDArray[np.float64], measured: NDArray[np.float64]) -> tuple[float, float]:
+    """Skeleton and factor: measured ≈ skeleton + factor · summed, least squares of the relative errors."""
+    terms = np.stack([np.ones_like(summed), summed], 1) / measured[:, None]
+    skeleton_ms, factor = np.linalg.lstsq(terms, np.ones_like(measured), rcond=None)[0]
+    return max(0.0, float(skeleton_ms)), max(0.0, float(factor))
+
+
+def left_out(summed: NDArray[np.float64], measured: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What the line through all other networks predicts for each network."""
+    predicted = []
+    for i in range(len(measured)):
+        skeleton_ms, factor = fit(np.delete(summed, i), np.delete(measured, i))
+        predicted.append(skeleton_ms + factor * summed[i])
+    return np.array(predicted)
+
+
+def _networks(net: NetConfig) -> list[list[tuple[Site, Option]]]:
+    """From the least work to the most, and between them random ones of growing work."""
+    random = np.random.default_rng(0)
+    found = []
+    for share in np.linspace(0, 1, _NETWORKS):
+        options = []
+        for site in sites(net).values():
+            ranked = sorted(site.options(net), key=lambda option: _work(site, option))
+            stray = random.normal(0, 0.2) if 0 < share < 1 else 0.0
+            options.append((site, ranked[round(float(np.clip(share + stray, 0, 1)) * (len(ranked) - 1))]))
+        found.append(options)
+    return found
+
+
+def _work(site: Site, option: Option) -> float:
+    """Multiply-accumulates of a block, for a pixel of level 0."""
+    (k1, f1), (k2, f2) = option
+    width = site.width
+    convolutions = k1**2 * width * f1 + k2**2 * (width + f1) * f2
+    return (convolutions + site.projection**2 * (width + f1 + f2) * width) / 4**site.level
+
+
+def _packed(net: NetConfig, size_px: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the planes that a network is fed with: a mosaic's end is filled up."""
+    width, height = (-(-(side // 2) // net.multiple) * net.multiple for side in size_px)
+    return height, width
+
+
+def _profile(
+    net: NetConfig, options: Sequence[tuple[Site, Option]], size_px: tuple[int, int], provider: str, runs: int
+) -> Profile:
+    """As `skdn profile` does, in one tile."""
+    spec = ModelSpec(
+        "a network of the search space", "", net.multiple, 0, net.conditioning, macs_per_mp=0, parameters=0
+    )
+    model = onnx.load_model_from_string(network(net, options, _packed(net, size_px)))
+    onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        onnx.save(model, path)
+        denoiser = Denoiser(Session(path, provider), 2 * max(_packed(net, size_px)))
+    return profile(denoiser, *size_px, warmups=_WARMUPS, runs=runs, seconds=_LEAST_S)
+
+
+def _time_chain(
+    net: NetConfig,
+    site: Site,
+    option: Option,
+    length: int,
+    size_px: tuple[int, int],
+    provider: str,
+    runs: int,
+) -> float:
+    """Median milliseconds of a chain of blocks."""
+    height, width = (side >> site.level for side in _packed(net, size_px))
+    runtime = open_runtime(chain(site, option, length), "a chain of blocks", provider, cpu_threads())
+    feeds = {"input": np.random.default_rng(0).standard_normal((1, 1, height, width), np.float32)}
+    samples: list[float] = []
+    try:
+        for _ in range(_WARMUPS):
+            runtime.run(None, feeds)
+        started = time.perf_counter()
+        while len(samples) < runs or time.perf_counter() - started < _LEAST_S:
+            before = time.perf_counter()
+            runtime.run(None, feeds)
+            samples.append(time.perf_counter() - before)
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        reason = " ".join(str(error).split())
+        raise ModelError(f"a block of level {site.level} failed on {provider}: {reason}") from error
+    return 1e3 * float(np.median(samples))
+
+
+def _cube(net: NetConfig, site: Site, block_ms: dict[tuple[Site, Option], float]) -> NDArray[np.float64]:
+    """[n_k,n_f,n_k,n_f]."""
+    side = (len(net.kernels), len(net.filter_counts(site.width)))
+    return np.array([block_ms[site, option] for option in site.options(net)]).reshape(side + side)
+
+
+def _spread(ms: NDArray[Any]) -> NDArray[np.float64]:
+    """[n,passes] -> [n]: how much slower the slowest pass was than the quietest."""
+    return ms.max(1) / ms.min(1) - 1
