@@ -24,7 +24,8 @@ from .raw_image import Capture, camera_name
 from .tags import Tag
 
 PHONE_PHASES = {"GP": "BGGR", "IP": "RGGB", "S6": "GRBG", "N6": "BGGR", "G4": "BGGR"}
-"""Phase of each of SIDD's five phones, as its bayer_patterns.csv says; for files without metadata."""
+"""Phase of each of SIDD's five phones, for files without metadata. IP, S6 and N6 are those of published
+metadata; GP and G4 as public code that reads SIDD has them."""
 
 
 @dataclass(frozen=True)
