@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -158,6 +159,14 @@ class TrainConfig:
         if not 0 <= self.teacher_weight <= 1:
             raise ConfigError(f"teacher_weight is {self.teacher_weight:g}: expected 0 to 1")
 
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step: warmed up, then by the schedule."""
+        rate = self.learning_rate * min(1.0, (step + 1) / (self.warmup_steps + 1))
+        if self.schedule == "constant":
+            return rate
+        falling = 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return rate * (0.01 + 0.99 * falling)
+
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
@@ -262,6 +271,10 @@ class RunConfig:
             raise ConfigError(
                 f"patch_px {self.mosaic.patch_px}: a U-Net of depth {self.net.depth} needs a multiple of "
                 f"{2 * self.net.multiple} sensor pixels"
+            )
+        if self.search.teacher != "none":
+            raise ConfigError(
+                f"a search has no teacher, not {self.search.teacher!r}: finetune.teacher may be one"
             )
         if self.net.arch == "attention-unet" and self.net.window != self.mosaic.patch_px // 2:
             raise ConfigError(

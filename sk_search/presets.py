@@ -71,7 +71,7 @@ def compact() -> RunConfig:
 
 def tiny() -> RunConfig:
     """Minutes on two cores: the demo and the tests."""
-    train = TrainConfig(batch=8, warmup_steps=50, validation_patches=12, log_every=20)
+    train = TrainConfig(batch=8, warmup_steps=50, validation_patches=12, log_every=20, compile=False)
     return RunConfig(
         preset="tiny",
         scenes=96,

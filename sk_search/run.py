@@ -5,7 +5,13 @@ metrics.jsonl     one JSON object a line
 last.pt           everything that a bit-exact resume needs
 best.safetensors  the best weights by validation
 genotype.json     what the search chose
-distilled/ finetuned/ export/ report.html, TensorBoard events
+distilled/        best.safetensors of the network cut out of the supernet
+finetuned/        that network trained on, perhaps with a teacher; config.json, metrics.jsonl, last.pt and
+                  best.safetensors of its own
+ensembled/        the fine-tuned network trained on by its own self-ensemble; the same files. Optional
+export/ report.html, TensorBoard events
+
+A later stage starts from an earlier one and never touches its files; `skdn export` takes the last there is.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from .checkpoint import all_finite, load_checkpoint, save_checkpoint
 from .compiled import compiled
 from .config import TrainConfig
 from .data import Batches
+from .draws import Draws
 from .interrupts import interrupt_flag
 from .journal import Journal
 from .loss import denoising_loss
@@ -82,18 +83,13 @@ class Trainer:
         structural = {id(p) for p in structure.parameters()} if structure else set()
         self.weights = [p for p in net.parameters() if id(p) not in structural]
         self.optimiser = torch.optim.Adam(self.weights, lr=config.learning_rate, betas=config.betas)
-        # The structure is drawn alike in every process, a batch from the process's own streams.
-        self.structure_draws = self._generator(seed, 0)
-        self.streams = [self._generator(seed, 1 + i) for i in parallel.own_shards(config.shards)]
+        self.draws = Draws(seed, config.shards, self.device)
         self.step, self.best, self.stale = 0, (False, -math.inf), 0
         self.rate_scale, self.rollbacks = 1.0, 0
         self.losses: list[Tensor] = []
         self.seconds, self._since = 0.0, time.monotonic()
         # On a CPU without its instructions bfloat16 is slower than float32.
         self.autocast = self.device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-    def _generator(self, seed: int, stream: int) -> torch.Generator:
-        return torch.Generator(self.device).manual_seed((seed << 16) + stream)
 
     # -- the loop ------------------------------------------------------------------------------------------
 
@@ -180,9 +176,9 @@ class Trainer:
     def _train_step(self) -> Tensor:
         """One step of all optimisers; returns the loss. The host never waits for the device."""
         for group in self.optimiser.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = self.rate_scale * self.config.rate_at(self.step)
         if self.structure:
-            self.structure.draw(self.progress, self.structure_draws)
+            self.structure.draw(self.progress, self.draws.structure)
         self.optimiser.zero_grad(set_to_none=True)
         loss = self._loss(self.train)
         together = self.structure and not self.structure_data
@@ -204,28 +200,18 @@ class Trainer:
     def _look_at_other_scenes(self, scenes: Batches) -> None:
         """The structure's gradient where weights do not learn: first-order two-level search (DARTS)."""
         self.structure.zero_grad()
-        self.structure.draw(self.progress, self.structure_draws)
+        self.structure.draw(self.progress, self.draws.structure)
         (self._loss(scenes) + self.structure.penalty()).backward()
         parallel.average([p.grad for p in self.structure.parameters() if p.grad is not None])
 
     def _loss(self, batches: Batches) -> Tensor:
-        """Of one batch, a part from each random stream."""
-        each = self.config.batch // self.config.shards
-        parts = [batches.sample(each, stream) for stream in self.streams]
-        clean, noisy, levels = (torch.cat(part) for part in zip(*parts, strict=True))
+        """Of one batch."""
+        clean, noisy, levels = self.draws.batch(batches, self.config.batch)
         x = pack(noisy).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             output = self.forward(x, levels)
             taught = self.teacher(noisy, levels) if self.teacher else None
         return denoising_loss(output, pack(clean), levels, taught, self.config.teacher_weight)
-
-    def _learning_rate(self) -> float:
-        config = self.config
-        rate = config.learning_rate * self.rate_scale * min(1.0, (self.step + 1) / (config.warmup_steps + 1))
-        if config.schedule == "constant":
-            return rate
-        falling = 0.5 * (1 + math.cos(math.pi * self.step / config.steps))
-        return rate * (0.01 + 0.99 * falling)
 
     # -- validation and the log ----------------------------------------------------------------------------
 
@@ -287,8 +273,7 @@ class Trainer:
             "kept": self.kept.state_dict() if self.config.ema else None,
             "optimiser": self.optimiser.state_dict(),
             "structure": self.structure.state_dict() if self.structure else None,
-            "structure_draws": self.structure_draws.get_state(),
-            "streams": parallel.gather([stream.get_state() for stream in self.streams]),
+            "draws": self.draws.state_dict(),
             "step": self.step,
             "best": self.best,
             "stale": self.stale,
@@ -316,9 +301,7 @@ class Trainer:
             self.optimiser.load_state_dict(state["optimiser"])
             if self.structure:
                 self.structure.load_state_dict(state["structure"])
-            self.structure_draws.set_state(state["structure_draws"].cpu())
-            for stream, i in zip(self.streams, parallel.own_shards(self.config.shards), strict=True):
-                stream.set_state(state["streams"][i].cpu())
+            self.draws.load_state_dict(state["draws"])
             self.step, self.best, self.stale = state["step"], tuple(state["best"]), state["stale"]
             self.rate_scale, self.rollbacks = state["rate_scale"], state["rollbacks"]
             self.losses, self.seconds = list(state["losses"]), state["seconds"]
@@ -339,8 +322,7 @@ class Trainer:
             )
         self.rollbacks += 1
         self.rate_scale /= 2
-        for stream in self.streams:
-            torch.rand(self.rollbacks, generator=stream, device=self.device)
+        self.draws.skip(self.rollbacks)
         rate = self.config.learning_rate * self.rate_scale
         self._record("rollback", diverged_at=diverged_at, learning_rate=rate)
         if parallel.is_main():

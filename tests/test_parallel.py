@@ -71,8 +71,7 @@ def test_two_processes_equal_one_of_twice_the_batch(tmp_path):
     alone.join()
     states = [checkpoint(run) for run in (one, two)]
     assert states[0]["settings"] == states[1]["settings"]
-    for name in ("streams", "structure_draws"):
-        torch.testing.assert_close(states[0][name], states[1][name], rtol=0, atol=0)
+    torch.testing.assert_close(states[0]["draws"], states[1]["draws"], rtol=0, atol=0)
     torch.testing.assert_close(states[0]["net"], states[1]["net"], rtol=0, atol=1e-5)
     for one_momentum, two_momentum in zip(*(momenta(state) for state in states), strict=True):
         assert (one_momentum - two_momentum).norm() <= 1e-4 * one_momentum.norm()
@@ -93,7 +92,7 @@ def test_one_process_goes_on_with_what_two_began(by_two, tmp_path):
     search(run, None)
     states = [checkpoint(run) for run in (run, by_two)]
     assert states[0]["step"] == 12
-    torch.testing.assert_close(states[0]["streams"], states[1]["streams"], rtol=0, atol=0)
+    torch.testing.assert_close(states[0]["draws"], states[1]["draws"], rtol=0, atol=0)
 
 
 def _search_interrupted_at(run, step):

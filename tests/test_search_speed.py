@@ -154,8 +154,8 @@ def test_step_time_and_memory(tmp_path, preset, batch, rounds):
     }
     first = trainers["plain"]
     actions = {mode: trainer._train_step for mode, trainer in trainers.items()}
-    actions["synthesis"] = lambda: data.train.sample(batch, first.streams[0])
-    actions["draw"] = lambda: trainers["full"].structure.draw(0.5, trainers["full"].structure_draws)
+    actions["synthesis"] = lambda: first.draws.batch(data.train, batch)
+    actions["draw"] = lambda: trainers["full"].structure.draw(0.5, trainers["full"].draws.structure)
     for action in actions.values():
         action(), action()
     times = {name: [] for name in actions}
