@@ -36,8 +36,9 @@ def feasibility(cost: CostModel, targets: dict[str, float]) -> list[str]:
             target = targets[name] / size
             if target < least:
                 raise ConfigError(
-                    f"no network of this search space meets a target of {target:.4g} {unit}: the smallest has "
-                    f"{least:.4g}, the largest {most:.4g}; raise the target or choose a preset of smaller widths"
+                    f"no network of this search space meets a target of {target:.4g} {unit}: the smallest "
+                    f"has {least:.4g}, the largest {most:.4g}; raise the target or choose a preset of "
+                    "smaller widths"
                 )
             every = " by every network" if target >= most else ""
             verdict = f"target {target:.4g} can be met{every}"

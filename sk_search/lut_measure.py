@@ -3,12 +3,12 @@
 A block alone pays for copies and for reordering its input that it does not pay inside a network. So it is
 timed in a chain of three and in a chain of one: half their difference is a block between blocks. Whole
 networks of the space are timed too, as `skdn profile` times a model, and a line is fitted through them:
-network = skeleton + factor · sum of its blocks. The factor is what a network's other layers do to the caches,
-the same for all; what is left of the differences says how well the table predicts.
+network = skeleton + factor · sum of its blocks. One factor, for what the other layers do to the caches and
+for a median run against the quietest; what the line leaves over says how well the table predicts.
 
-Other work on the machine only ever adds time, in bursts. So every graph is timed in three passes over all of
-them, minutes apart, a few runs at a time, and its quietest pass counts. Each graph has a session of its own,
-closed before the next: the threads of an idle one spin for a while, and would be in the way.
+Other work on the machine only ever adds time, in bursts. So graphs are timed in passes over all of them, a
+few runs at a time, each until its two quietest passes agree, and the quietest counts. Each graph has a
+session of its own, closed before the next: an idle one's threads spin for a while, and would be in the way.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -41,76 +41,90 @@ log = logging.getLogger(__name__)
 Progress = Callable[[str, float], None]
 """Told what is measured and the share that is done."""
 
-_PASSES = 3
+_PASSES = (2, 6)
+"""At least, and at most for a graph whose two quietest passes differ by more than `_AGREE`."""
+_AGREE = 0.05
 _WARMUPS = 2
 _LEAST_S = 0.03
 """A pass times a graph for as long as this, at least."""
 _LENGTHS = (1, 3)
 _NETWORKS = 8
-_BUSY = 0.15
-"""Spread between passes beyond which the machine was not idle."""
+
+Place = tuple[Site, Option]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One graph to time."""
+
+    what: str
+    work: float
+    """Proportional to the time that it takes, roughly."""
+    time_ms: Callable[[], float]
 
 
 def measure_table(
     net: NetConfig,
     size_px: tuple[int, int],
     provider: str = "auto",
-    runs: int = 15,
+    runs: int = 5,
     progress: Progress = lambda what, share: None,
 ) -> LatencyTable:
     """Time every option of every block of a search space, and what is around them.
 
-    size_px: width and height of the mosaic, sensor pixels; runs: of each graph, at least, over all passes.
+    size_px: width and height of the mosaic, sensor pixels; runs: of each graph in a pass, at least.
     Raises ProviderError, or ModelError when a graph cannot run at this size.
     """
     started = time.perf_counter()
     networks = _networks(net)
+    first = _profile(net, networks[0], size_px, provider, runs)  # and the processor is warm
     kinds = list(dict.fromkeys(sites(net).values()))
-    jobs = [(site, option) for site in kinds for option in site.options(net)]
-    work = [*(sum(itertools.starmap(_work, n)) for n in networks), *itertools.starmap(_work, jobs)]
-    total, done, each = _PASSES * sum(work), 0.0, -(-runs // _PASSES)
-    profiles: list[list[Profile]] = [[] for _ in networks]
-    chains: list[list[list[float]]] = [[] for _ in jobs]  # per option and pass: milliseconds of each length
-    for number in range(_PASSES):
-        for i, options in enumerate(networks):
-            progress(f"pass {number + 1} of {_PASSES}: networks", done / total)
-            profiles[i].append(_profile(net, options, size_px, provider, each))
-            done += work[i]
-        provider = profiles[0][0].provider
-        for i, (site, option) in enumerate(jobs):
-            progress(f"pass {number + 1} of {_PASSES}: blocks of level {site.level}", done / total)
-            chains[i].append([_time_chain(net, site, option, n, size_px, provider, each) for n in _LENGTHS])
-            done += work[len(networks) + i]
-    ms = np.array(chains)  # [options,passes,lengths]
-    quietest = ms.min(1)
-    alone = ((quietest[:, 1] - quietest[:, 0]) / (_LENGTHS[1] - _LENGTHS[0])).clip(min=0)
-    block_ms = dict(zip(jobs, alone.tolist(), strict=True))
-    network_ms = np.array([[p.network.p50_ms for p in passes] for passes in profiles])  # [networks,passes]
-    measured = network_ms.min(1)
-    summed = np.array([sum(block_ms[place] for place in n) for n in networks])
+    places = [(site, option) for site in kinds for option in site.options(net)]
+
+    def network_job(chosen: list[Place]) -> Job:
+        work = sum(itertools.starmap(_work, chosen))
+        return Job(
+            "networks", work, lambda: _profile(net, chosen, size_px, first.provider, runs).network.p50_ms
+        )
+
+    def chain_job(place: Place, length: int) -> Job:
+        return Job(
+            f"blocks of level {place[0].level}",
+            length * _work(*place),
+            lambda: _time_chain(net, place, length, size_px, first.provider, runs),
+        )
+
+    jobs = [network_job(chosen) for chosen in networks]
+    jobs += [chain_job(place, length) for place in places for length in _LENGTHS]
+    passes = _time(jobs, progress)
+    quietest = np.array([min(ms) for ms in passes])
+    measured, chains = quietest[: len(networks)], quietest[len(networks) :].reshape(-1, len(_LENGTHS))
+    between = (chains[:, 1] - chains[:, 0]) / (_LENGTHS[1] - _LENGTHS[0])
+    block_ms = dict(zip(places, between.clip(min=0).tolist(), strict=True))
+    summed = np.array([sum(block_ms[place] for place in chosen) for chosen in networks])
     skeleton_ms, factor = fit(summed, measured)
     errors = np.abs(left_out(summed, measured) / measured - 1)
-    spread = float(np.median(np.concatenate([_spread(ms[:, :, 1]), _spread(network_ms)])))
-    if spread > _BUSY:
+    disagreement = np.array([_disagreement(ms) for ms in passes])
+    if (unsettled := float((disagreement > _AGREE).mean())) > 0.1:
         log.warning(
-            "graphs took %.0f %% longer in one pass than in another: this machine was busy, measure again",
-            100 * spread,
+            "%.0f %% of the timings did not repeat within %.0f %% in %d passes: this machine is busy; "
+            "measure again when it is idle",
+            *(100 * unsettled, 100 * _AGREE, _PASSES[1]),
         )
-    first = profiles[0][0]
     return LatencyTable(
         net=net,
         size_px=size_px,
         skeleton_ms=skeleton_ms,
-        blocks={site: _cube(net, site, block_ms) * factor for site in kinds},
+        blocks={site: factor * _of_site(net, site, block_ms) for site in kinds},
         facts={
             "provider": first.provider,
             "device": first.device,
             "threads": first.threads,
             "versions": first.versions,
             "seconds": time.perf_counter() - started,
-            "passes": _PASSES,
-            "runs": _PASSES * each,
-            "spread": spread,
+            "passes": max(map(len, passes)),
+            "unsettled": unsettled,
+            "disagreement": float(np.median(disagreement)),
             "calibration": {
                 "factor": factor,
                 "networks_ms": measured.tolist(),
@@ -120,6 +134,26 @@ def measure_table(
             },
         },
     )
+
+
+def _time(jobs: Sequence[Job], progress: Progress) -> list[list[float]]:
+    """Milliseconds of each job in each of its passes."""
+    passes: list[list[float]] = [[] for _ in jobs]
+    done, planned = 0.0, _PASSES[0] * sum(job.work for job in jobs)
+    for number in range(_PASSES[1]):
+        left = [i for i, ms in enumerate(passes) if number < _PASSES[0] or _disagreement(ms) > _AGREE]
+        planned = max(planned, done + sum(jobs[i].work for i in left))
+        for i in left:
+            progress(f"pass {number + 1}: {jobs[i].what}", done / planned)
+            passes[i].append(jobs[i].time_ms())
+            done += jobs[i].work
+    return passes
+
+
+def _disagreement(ms: list[float]) -> float:
+    """Of the two quietest passes."""
+    quietest, next_quietest = sorted(ms)[:2]
+    return next_quietest / quietest - 1
 
 
 def fit(summed: NDArray[np.float64], measured: NDArray[np.float64]) -> tuple[float, float]:
@@ -138,7 +172,7 @@ def left_out(summed: NDArray[np.float64], measured: NDArray[np.float64]) -> NDAr
     return np.array(predicted)
 
 
-def _networks(net: NetConfig) -> list[list[tuple[Site, Option]]]:
+def _networks(net: NetConfig) -> list[list[Place]]:
     """From the least work to the most, and between them random ones of growing work."""
     random = np.random.default_rng(0)
     found = []
@@ -167,7 +201,7 @@ def _packed(net: NetConfig, size_px: tuple[int, int]) -> tuple[int, int]:
 
 
 def _profile(
-    net: NetConfig, options: Sequence[tuple[Site, Option]], size_px: tuple[int, int], provider: str, runs: int
+    net: NetConfig, options: Sequence[Place], size_px: tuple[int, int], provider: str, runs: int
 ) -> Profile:
     """As `skdn profile` does, in one tile."""
     spec = ModelSpec(
@@ -183,15 +217,10 @@ def _profile(
 
 
 def _time_chain(
-    net: NetConfig,
-    site: Site,
-    option: Option,
-    length: int,
-    size_px: tuple[int, int],
-    provider: str,
-    runs: int,
+    net: NetConfig, place: Place, length: int, size_px: tuple[int, int], provider: str, runs: int
 ) -> float:
-    """Median milliseconds of a chain of blocks."""
+    """Milliseconds of a chain of `length` blocks, when nothing disturbs it."""
+    site, option = place
     height, width = (side >> site.level for side in _packed(net, size_px))
     runtime = open_runtime(chain(site, option, length), "a chain of blocks", provider, cpu_threads())
     feeds = {"input": np.random.default_rng(0).standard_normal((1, 1, height, width), np.float32)}
@@ -207,15 +236,10 @@ def _time_chain(
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         reason = " ".join(str(error).split())
         raise ModelError(f"a block of level {site.level} failed on {provider}: {reason}") from error
-    return 1e3 * float(np.median(samples))
+    return 1e3 * min(samples)
 
 
-def _cube(net: NetConfig, site: Site, block_ms: dict[tuple[Site, Option], float]) -> NDArray[np.float64]:
+def _of_site(net: NetConfig, site: Site, block_ms: dict[Place, float]) -> NDArray[np.float64]:
     """[n_k,n_f,n_k,n_f]."""
     side = (len(net.kernels), len(net.filter_counts(site.width)))
     return np.array([block_ms[site, option] for option in site.options(net)]).reshape(side + side)
-
-
-def _spread(ms: NDArray[Any]) -> NDArray[np.float64]:
-    """[n,passes] -> [n]: how much slower the slowest pass was than the quietest."""
-    return ms.max(1) / ms.min(1) - 1
