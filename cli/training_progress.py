@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,7 +35,7 @@ def training_progress() -> Iterator[Callable[[dict[str, Any]], None]]:
     )
     console = Console(stderr=True)
     silent = not (console.is_terminal and is_main())
-    with Progress(*columns, console=console, disable=silent) as progress:
+    with Progress(*columns, console=console, disable=silent) as progress, _log_lines():
         task = progress.add_task("training", total=None, facts="", visible=False)
 
         def show(record: dict[str, Any]) -> None:
@@ -52,3 +53,17 @@ def training_progress() -> Iterator[Callable[[dict[str, Any]], None]]:
             )
 
         yield show
+
+
+@contextmanager
+def _log_lines() -> Iterator[None]:
+    """What training has to say, a line each on stderr."""
+    logger, lines = logging.getLogger("sk_search"), logging.StreamHandler()
+    level = logger.level
+    logger.addHandler(lines)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(lines)
+        logger.setLevel(level)

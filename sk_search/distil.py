@@ -17,8 +17,9 @@ from sk_deploy.whole import whole
 from .config import RunConfig
 from .cost import network_cost
 from .layers import DenseBlock
+from .lut import LatencyTable, sites
 from .nets import SkipInitUNet, build_network, build_supernet, superconvs
-from .run import load_config, load_genotype, write_json
+from .run import load_config, load_genotype, load_table, write_json
 from .strategies import choose
 from .superkernel import Choice
 
@@ -87,17 +88,29 @@ def distil(run: Path, round_to: int | None = None, strategy: str | None = None) 
     config = load_config(run)
     if (run / "finetuned").exists():
         raise ConfigError(f"{run} is fine-tuned already: move {run / 'finetuned'} away to distil again")
-    net = load_supernet(run)
+    net, table = load_supernet(run), load_table(run)
     with torch.no_grad():
-        choices = choose(net, config, strategy, round_to or config.net.round_to)
+        choices = choose(net, config, strategy, round_to or config.net.round_to, table)
         fixed = cut(net, choices)
         genotype = {**describe(net, fixed, choices, config), "supernet": supernet_digest(run)}
+    if table:
+        genotype["latency_ms"] = _latency_ms(table, choices)
     folder = run / "distilled"
     folder.mkdir(exist_ok=True)
     with whole(folder / "best.safetensors") as path:
         save_file(fixed.state_dict(), path)
     write_json(run / "genotype.json", genotype)
     return genotype
+
+
+def _latency_ms(table: LatencyTable, choices: dict[str, Choice]) -> float:
+    options = [
+        tuple(
+            (choice.kernel, len(choice.filters)) for choice in (choices[f"{b}.conv1"], choices[f"{b}.conv2"])
+        )
+        for b in sites(table.net)
+    ]
+    return table.network_ms(options)
 
 
 def choices_of(genotype: dict[str, Any]) -> dict[str, Choice]:

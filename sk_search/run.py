@@ -4,6 +4,7 @@ config.json       resolved configuration, seed, versions, git commit
 metrics.jsonl     one JSON object a line
 last.pt           everything that a bit-exact resume needs
 best.safetensors  the best weights by validation
+lut.json          latency table, where the search has a target in milliseconds
 genotype.json     what the search chose
 distilled/        best.safetensors of the network cut out of the supernet
 finetuned/        that network trained on, perhaps with a teacher; config.json, metrics.jsonl, last.pt and
@@ -27,6 +28,7 @@ from sk_deploy.errors import ConfigError
 from sk_deploy.whole import whole
 
 from .config import RunConfig
+from .lut import LatencyTable
 from .record import SCHEMA, read_header, read_object
 
 
@@ -64,6 +66,12 @@ def create_run(folder: Path, config: RunConfig) -> None:
 def load_config(folder: Path) -> RunConfig:
     """The configuration of a run. ConfigError in one line when `folder` is not a run."""
     return RunConfig.from_dict(read_header(folder)["config"])
+
+
+def load_table(folder: Path) -> LatencyTable | None:
+    """The latency table that a run searches with; None where it has none. ConfigError for a damaged one."""
+    path = folder / "lut.json"
+    return LatencyTable.read(path) if path.is_file() else None
 
 
 def load_genotype(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from . import parallel
 from .checkpoint import settings_of
 from .config import RunConfig
 from .data import load_data, validation_set
+from .lut import LatencyTable
 from .nets import build_supernet
-from .run import claim_folder, create_run, load_config
+from .run import claim_folder, create_run, load_config, load_table
 from .structure import Structure
 from .training import Report, Trainer
+
+log = logging.getLogger(__name__)
 
 
 def pick_device() -> torch.device:
@@ -31,25 +35,31 @@ def search(
     a new run with a target in milliseconds; the run keeps a copy. Raises ConfigError.
     """
     with parallel.joined():
-        _search(parallel.share(run), config, report)
+        _search(parallel.share(run), config, report, lut)
 
 
-def _search(run: Path, config: RunConfig | None, report: Report) -> None:
+def _search(run: Path, config: RunConfig | None, report: Report, lut: Path | None) -> None:
     resume = config is None
     if config is None:
-        config = load_config(run)
+        config, table = load_config(run), load_table(run)
     else:
+        table = LatencyTable.read(lut) if lut else None
         config = replace(config, search=parallel.spread(config.search))
         if parallel.is_main():
             claim_folder(run)
+    if table:
+        table.check(config.net)
     device = pick_device()
     torch.manual_seed(config.seed)  # initial weights
     net = build_supernet(config.net, config.structure).to(device)
-    structure = Structure(
-        net, config.structure, config.seed
-    )  # refuses an impossible target before any data is read
+    # Refuses an impossible target before any data is read.
+    structure = Structure(net, config.structure, config.seed, table)
+    for line in structure.feasibility if not resume and parallel.is_main() else ():
+        log.info(line)
     data = load_data(config, device)
     if not resume and parallel.is_main():
+        if table:
+            table.write(run / "lut.json")
         create_run(run, config)
     trainer = Trainer(
         "search",
@@ -66,3 +76,10 @@ def _search(run: Path, config: RunConfig | None, report: Report) -> None:
         report=report,
     )
     trainer.fit(resume)
+    structure.choose()
+    undecided = structure.undecided()
+    if undecided and parallel.is_main():
+        log.warning(
+            "undecided, so their choice is close to chance: %s; a longer search decides more",
+            ", ".join(undecided),
+        )

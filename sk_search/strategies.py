@@ -1,12 +1,13 @@
 """Which choice to keep of every superkernel once the search has ended (§4.5.5 and its future work).
 
-`argmax`: the most probable (the paper's). `budget`: the same where it meets the cost targets, else the
-likeliest that greedy moves find within them. `sample:N`: the best on validation of N draws and the argmax.
+`argmax`: the most probable (the paper's). `budget`: from there by greedy moves, within the cost targets.
+`sample:N`: the best on validation of N draws and the argmax.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Iterator
 
@@ -18,23 +19,33 @@ from sk_deploy.errors import ConfigError
 from .config import RunConfig
 from .data import load_data, validation_set
 from .evaluate import denoise_mosaic, psnr_db
+from .lut import LatencyTable
 from .nets import superconvs
 from .structure import Structure
 from .superkernel import Choice, Superkernel
 
 log = logging.getLogger(__name__)
 
+_NEARLY_AS_LIKELY = math.log(10)
+"""Largest loss of log-probability for which an option is taken to fill the budget."""
+
 Choices = dict[str, Choice]
 """Superkernel name -> what is kept of it."""
 
 
-def choose(net: nn.Module, config: RunConfig, strategy: str | None, round_to: int) -> Choices:
-    """The choices of a trained supernet, filter counts rounded up to multiples of `round_to`.
+def choose(
+    net: nn.Module,
+    config: RunConfig,
+    strategy: str | None,
+    round_to: int,
+    table: LatencyTable | None = None,
+) -> Choices:
+    """The choices of a trained supernet, filter counts rounded up to multiples of `round_to`; left in force.
 
     strategy: "argmax", "budget" or "sample:N"; None: budget where the run has a cost target, else argmax.
-    Raises ConfigError for another strategy, or where no choice within reach meets the targets.
+    table: where the target is in milliseconds. Raises ConfigError for another strategy.
     """
-    structure = Structure(net, config.structure, config.seed)
+    structure = Structure(net, config.structure, config.seed, table)
     strategy = strategy or ("budget" if structure.targets else "argmax")
     sampled = re.fullmatch(r"sample:([1-9]\d*)", strategy)
     if sampled is None and strategy not in ("argmax", "budget"):
@@ -79,7 +90,11 @@ def _force(structure: Structure, choices: Choices) -> None:
 
 
 def _within_budget(structure: Structure, choices: Choices, round_to: int) -> Choices:
-    """Down to the target by the moves that lose least log-probability for what they save, then up again."""
+    """Down to the target by the moves that lose least log-probability for what they save, then up again.
+
+    What is left of the budget goes to options nearly as likely: below its target a search had no reason yet
+    to prefer the cheaper of two.
+    """
     log_p = {name: _options(s, round_to) for name, s in structure.superkernels.items()}
     for name, choice in choices.items():
         log_p[name].setdefault(choice, 0.0)
@@ -109,6 +124,13 @@ def _within_budget(structure: Structure, choices: Choices, round_to: int) -> Cho
         (lost, name, choice) for lost, after, name, choice in moves() if lost < 0 and after <= 0
     ]:
         make(*min(gaining, key=lambda move: move[0])[1:])
+    while filling := [
+        (lost / (after - excess), name, choice)
+        for excess in (structure.excess(),)
+        for lost, after, name, choice in moves()
+        if lost < _NEARLY_AS_LIKELY and excess < after <= 0
+    ]:
+        make(*min(filling, key=lambda move: move[0])[1:])
     return choices
 
 

@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sk_deploy.errors import ConfigError
 from sk_deploy.genotype import UNDECIDED_ENTROPY
 
 from .baselines import fix_random, fix_uniform
 from .config import StructureConfig
 from .cost import Cost, CostModel
+from .feasibility import feasibility
+from .lut import LatencyTable
 from .nets import superconvs
 from .prefix import CoupledSuperkernel, SharedGaussian
 from .relax import temperature
@@ -29,21 +30,28 @@ _MULTIPLIER_RATE = 0.01
 
 
 class Structure:
-    """Every superkernel of a supernet, trained together."""
+    """Every superkernel of a supernet, trained together.
 
-    def __init__(self, net: nn.Module, config: StructureConfig, seed: int = 0) -> None:
+    seed: of a random architecture; table: latencies of the search space, where there is a target in ms.
+    Raises ConfigError when no network of the space meets the targets. Leaves argmax in force.
+    """
+
+    def __init__(
+        self, net: nn.Module, config: StructureConfig, seed: int = 0, table: LatencyTable | None = None
+    ) -> None:
         self.config = config
         self.superkernels = {name: conv.superkernel for name, conv in superconvs(net).items()}
         self.shared = _share(self.superkernels.values())
         self.uses = {name: torch.zeros_like(s.weights) for name, s in self.superkernels.items()}
-        self.cost = CostModel(net)
+        self.cost = CostModel(net, table)
         self.targets = config.targets()
-        self._check_targets()
+        self.feasibility = feasibility(self.cost, self.targets)
         if config.type == "uniform":
             fix_uniform(list(self.superkernels.values()), self.excess)
         elif config.type == "random":
             generator = torch.Generator().manual_seed(seed)
             fix_random(list(self.superkernels.values()), self.excess, generator)
+        self.choose()
         device = next(net.parameters()).device
         self.multipliers = {name: torch.zeros((), device=device) for name in self.targets}
         self.violations: dict[str, Tensor] = {}
@@ -52,21 +60,6 @@ class Structure:
         self.optimiser = (
             torch.optim.Adam(logits, lr=config.learning_rate, betas=config.betas) if logits else None
         )
-
-    @torch.no_grad()
-    def _check_targets(self) -> None:
-        """ConfigError when the smallest network of the space misses a target. Leaves argmax in force."""
-        for superkernel in self.superkernels.values():
-            superkernel.choose(superkernel.smallest())
-        smallest = self.cost(chosen=True)
-        for name, target in self.targets.items():
-            least = float(getattr(smallest, name))
-            if least > target:
-                raise ConfigError(
-                    f"no network of this search space meets {name} {target:.4g}: the smallest has "
-                    f"{least:.4g}; raise the target or choose a preset of smaller widths"
-                )
-        self.choose()
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The logits of all distributions."""
@@ -149,15 +142,23 @@ class Structure:
         return not self.targets or self.excess() <= 0
 
     @torch.no_grad()
+    def undecided(self) -> list[str]:
+        """Names of the superkernels that have not settled on one choice."""
+        return [
+            name
+            for name, superkernel in self.superkernels.items()
+            if float(superkernel.entropy()) > UNDECIDED_ENTROPY
+        ]
+
+    @torch.no_grad()
     def metrics(self) -> dict[str, Any]:
         """For metrics.jsonl: probabilities, never samples."""
         cost = self.expected_cost()
-        kernels, widths, entropies, undecided = {}, {}, [], 0
+        kernels, widths, entropies = {}, {}, []
         for name, superkernel in self.superkernels.items():
             kernels[name] = _rounded(superkernel.kernel_probabilities())
             widths[name] = round(float(superkernel.probabilities().sum()), 3)
             entropies.append(float(superkernel.entropy()))
-            undecided += entropies[-1] > UNDECIDED_ENTROPY
         diagnostics: dict[str, list[float]] = {}
         for superkernel in self.superkernels.values():
             for name, value in superkernel.diagnostics().items():
@@ -166,10 +167,9 @@ class Structure:
             **{name: sum(values) / len(values) for name, values in diagnostics.items()},
             "temperature": self.tau,
             "entropy": sum(entropies) / len(entropies),
-            "macs_per_mp": float(cost.macs_per_mp),
-            "parameters": float(cost.parameters),
+            **{name: float(value) for name, value in vars(cost).items() if value is not None},
             "multipliers": {name: float(value) for name, value in self.multipliers.items()},
-            "undecided": undecided,
+            "undecided": len(self.undecided()),
             "uses": {name: _rounded(used.amax(1)) for name, used in self.uses.items()},
             "kernels": kernels,
             "widths": widths,
@@ -183,7 +183,7 @@ class Structure:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self.optimiser:
             self.optimiser.load_state_dict(state["optimiser"])
-        self._check_targets()
+        self.choose()
         self.multipliers, self.uses = dict(state["multipliers"]), dict(state["uses"])
 
 

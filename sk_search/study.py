@@ -17,6 +17,7 @@ from statistics import fmean
 from sk_deploy.errors import ConfigError
 
 from .config import RunConfig, StructureConfig
+from .lut import LatencyTable
 from .record import read_object, read_record
 from .run import load_genotype, write_json
 from .search import search
@@ -37,7 +38,8 @@ def study(
 ) -> list[Path]:
     """Run a study in the folder `out`, or continue the one that is there; its run directories.
 
-    config: of every run, which take the seeds from config.seed on; None: continue. Raises ConfigError.
+    config: of every run, which take the seeds from config.seed on; None: continue. lut: latency table, where
+    the target is in milliseconds. Raises ConfigError.
     """
     if config is None:
         config, seeds, baselines = _load(out)
@@ -47,14 +49,20 @@ def study(
         out.mkdir(parents=True, exist_ok=True)
         facts = {"schema": _SCHEMA, "seeds": seeds, "baselines": baselines, "config": config.to_dict()}
         write_json(out / "study.json", facts)
+        if lut:
+            LatencyTable.read(lut).write(out / "lut.json")
+    kept_lut = out / "lut.json"
+    lut = kept_lut if kept_lut.is_file() else None
     every_seed = range(config.seed, config.seed + seeds)
     runs = [
-        _complete(out / f"{config.structure.type}-{seed}", replace(config, seed=seed), report)
+        _complete(out / f"{config.structure.type}-{seed}", replace(config, seed=seed), report, lut)
         for seed in every_seed
     ]
     for kind in _BASELINES if baselines else ():
         rival = replace(config, structure=_at_cost_of(runs[:seeds], config.structure, kind))
-        runs += [_complete(out / f"{kind}-{seed}", replace(rival, seed=seed), report) for seed in every_seed]
+        runs += [
+            _complete(out / f"{kind}-{seed}", replace(rival, seed=seed), report, lut) for seed in every_seed
+        ]
     return runs
 
 
@@ -63,10 +71,10 @@ def is_study(folder: Path) -> bool:
     return (folder / "study.json").is_file()
 
 
-def _complete(run: Path, config: RunConfig, report: Report) -> Path:
+def _complete(run: Path, config: RunConfig, report: Report, lut: Path | None) -> Path:
     """Search, distil and fine-tune, as far as that is not done."""
     if not (run / "config.json").is_file():
-        search(run, config, report)
+        search(run, config, report, lut)
     elif not read_record(run).search.finished:
         search(run, None, report)
     finish_stages(run, report)

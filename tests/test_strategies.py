@@ -51,9 +51,23 @@ def test_budget_meets_a_target_that_the_argmax_misses(kind):
     assert all(len(choice.filters) % 2 == 0 for choice in within.values())
 
 
-def test_budget_is_the_argmax_where_that_fits():
+def test_budget_is_the_argmax_where_that_fits_and_is_decided():
     net, config = trained("joint", target_macs_per_mp=1e12)
+    with torch.no_grad():
+        for conv in superconvs(net).values():
+            conv.superkernel.logits *= 100
     assert choose(net, config, "budget", 2) == argmax_choices(net, 2)
+
+
+def test_budget_is_spent_on_what_is_nearly_as_likely():
+    """Undecided between all options, a network fills its target; it would else be chance how far."""
+    net, config = trained("joint")
+    with torch.no_grad():
+        for conv in superconvs(net).values():
+            conv.superkernel.logits.zero_()
+    target = 1.6 * macs(net, argmax_choices(net, 2))
+    config = replace(config, structure=replace(config.structure, target_macs_per_mp=target))
+    assert 0.95 * target < macs(net, choose(net, config, "budget", 2)) <= target
 
 
 def test_budget_takes_the_likelier_of_two_savings():
