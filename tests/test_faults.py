@@ -1,7 +1,6 @@
 """Whatever happens to a training, it goes on bit for bit, or says in one line why not; nothing is lost."""
 
 import json
-import logging
 import os
 import random
 import resource
@@ -144,7 +143,7 @@ def test_rolls_back_and_goes_on_at_half_the_rate(tmp_path, diverging, caplog, st
     assert record["step"] == 4 * (step // 4)
     assert record["diverged_at"] in (step + 1, step + 2)
     assert record["learning_rate"] == pytest.approx(small_config().search.learning_rate / 2)
-    (warning,) = (r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)
+    (warning,) = (r.getMessage() for r in caplog.records if r.name == "sk_search.training")
     assert f"back to step {record['step']}" in warning
     assert "\n" not in warning
     state = checkpoint(run)
