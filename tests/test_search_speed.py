@@ -134,7 +134,7 @@ def matmul_flops(device):
 
 
 @pytest.mark.bench
-@pytest.mark.parametrize(("preset", "batch", "rounds"), [("compact", 16, 9), ("paper-model1", 4, 9)])
+@pytest.mark.parametrize(("preset", "batch", "rounds"), [("compact", 16, 9), ("paper-model1", 4, 5)])
 def test_step_time_and_memory(tmp_path, preset, batch, rounds):
     config = PRESETS[preset]()
     config = replace(config, scenes=24, search=replace(config.search, batch=batch))
