@@ -76,7 +76,7 @@ def parse_noise(ctx: click.Context, parameter: click.Parameter, value: str) -> N
 @click.option(
     "--pattern",
     type=click.Choice(["RGGB", "GRBG", "GBRG", "BGGR"]),
-    help="Phase of plain mosaics (TIFF, PNG, PGM, npy).",
+    help="Phase of plain mosaics (TIFF, PNG, PGM, npy, mat).",
 )
 @click.option("--force", is_flag=True, help="Overwrite outputs that exist; without it, they are skipped.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a file.")

@@ -21,7 +21,9 @@ def command(ctx: click.Context, run: Path, model: Path, name: str | None, licenc
 
     Distils and fine-tunes first where the run lacks that.
     """
+    from sk_deploy.errors import ProviderError
     from sk_search.export import export
+    from sk_search.timed import time_against_target
 
     from .training_progress import training_progress
 
@@ -37,4 +39,11 @@ def command(ctx: click.Context, run: Path, model: Path, name: str | None, licenc
     click.echo(
         f"{model}: {spec.macs_per_mp / 1e9:.2f} GMAC/MP, {spec.parameters} parameters, {size_kb:.0f} kB"
     )
+    try:
+        timed = time_against_target(run, model)
+    except ProviderError as error:
+        click.echo(f"latency not measured: {error}", err=True)
+    else:
+        if timed:
+            click.echo(f"latency: {timed}")
     click.echo(f"report: {run / 'report.html'}\nnext: skdn denoise INPUT.dng --model {model}")
