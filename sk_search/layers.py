@@ -133,16 +133,6 @@ class DenseBlock(nn.Module):
             out.bias.copy_(self.out.bias)
         self.out = out
 
-    def size(self, chosen: bool) -> tuple[Tensor, Tensor]:
-        """Weights and biases: expected from probabilities (never samples), or of the weights in force."""
-        area1, kept1 = _size(self.conv1, chosen)
-        area2, kept2 = _size(self.conv2, chosen)
-        projection = self.out.kernel_size[0] ** 2 * self.width
-        weights = (
-            area1 * self.width + area2 * (self.width + kept1) + projection * (self.width + kept1 + kept2)
-        )
-        return weights, kept1 + kept2 + self.width
-
 
 def _relu(x: Tensor) -> Tensor:
     """ReLU whose gradient arrives contiguous.
@@ -154,13 +144,3 @@ def _relu(x: Tensor) -> Tensor:
     if y.requires_grad and y.device.type == "cpu":
         y.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
     return y
-
-
-def _size(conv: nn.Module, chosen: bool) -> tuple[Tensor, Tensor]:
-    """k²·filters and filters of a (superkernel) convolution."""
-    if isinstance(conv, ConvReLU):
-        filters = torch.tensor(float(conv.out_channels))
-        return conv.kernel_size[0] ** 2 * filters, filters
-    p = conv.superkernel.weights if chosen else conv.superkernel.probabilities()  # [n_k,F]
-    area = torch.tensor([k * k for k in conv.superkernel.kernels], dtype=p.dtype, device=p.device)
-    return area @ p.sum(1), p.sum()
