@@ -19,6 +19,8 @@ from .prefix import CoupledSuperkernel, FactorizedSuperkernel, JointSuperkernel
 from .skipinit_unet import SkipInitUNet
 from .superkernel import Choice
 
+Network = SkipInitUNet | AttentionUNet
+
 ARCHS = {"skipinit-unet": SkipInitUNet, "attention-unet": AttentionUNet}
 """`--arch` -> the network: of (config, make_conv)."""
 
@@ -35,7 +37,7 @@ SUPERKERNELS = {
 """`--type` -> the class that models the structure of one convolution."""
 
 
-def build_supernet(config: NetConfig, structure: StructureConfig) -> nn.Module:
+def build_supernet(config: NetConfig, structure: StructureConfig) -> Network:
     """The network with a superkernel in every searched place."""
     superkernel, convolution = SUPERKERNELS[structure.type], CONVOLUTIONS[structure.mode]
 
@@ -46,7 +48,7 @@ def build_supernet(config: NetConfig, structure: StructureConfig) -> nn.Module:
     return ARCHS[config.arch](config, make_conv)
 
 
-def build_network(config: NetConfig, choices: Mapping[str, Choice]) -> nn.Module:
+def build_network(config: NetConfig, choices: Mapping[str, Choice]) -> Network:
     """The fixed network that a genotype describes, with fresh weights."""
 
     def make_conv(name: str, channels_in: int, width: int) -> nn.Module:
