@@ -35,8 +35,8 @@ from sk_search.presets import PRESETS
     "--data",
     multiple=True,
     metavar="SOURCE",
-    help="A folder: photographs; raws, or clean/ with raws; noisy/ and clean/ with raws of the same names; or "
-    "SIDD's scenes. Or dead-leaves (the default). Repeatable: kinds share every batch.",
+    help="A folder: photographs; raws, or clean/ with raws; noisy/ and clean/ with raws of the same names; "
+    "or SIDD's scenes. Or dead-leaves (the default). Repeatable: kinds share every batch.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory.  [default: runs/<time>-<type>]")
 @click.option(

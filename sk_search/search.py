@@ -54,13 +54,13 @@ def _search(run: Path, config: RunConfig | None, report: Report, lut: Path | Non
     net = build_supernet(config.net, config.structure).to(device)
     # Refuses an impossible target before any data is read.
     structure = Structure(net, config.structure, config.seed, table)
-    for line in structure.feasibility if not resume and parallel.is_main() else ():
-        log.info(line)
     data = load_data(config, device)
     if not resume and parallel.is_main():
         if table:
             table.write(run / "lut.json")
         create_run(run, config)
+        for line in structure.feasibility:
+            log.info(line)
     trainer = Trainer(
         "search",
         run,
