@@ -58,7 +58,9 @@ class Structure:
         self.tau = config.tau_start
         logits = list(self.parameters())
         self.optimiser = (
-            torch.optim.Adam(logits, lr=config.learning_rate, betas=config.betas) if logits else None
+            torch.optim.Adam(logits, lr=config.learning_rate, betas=config.betas, fused=True)
+            if logits
+            else None
         )
 
     def parameters(self) -> Iterator[nn.Parameter]:

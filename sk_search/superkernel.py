@@ -74,7 +74,8 @@ class Superkernel(nn.Module):
 
     def kernel_mask(self) -> Tensor:
         """The sample-weighted sum of slice masks of eq. 4, [F,1,K,K]."""
-        return torch.einsum("kf,kij->fij", self.weights, self.slices).unsqueeze(1)
+        size = self.max_kernel
+        return (self.weights.T @ self.slices.flatten(1)).view(self.max_filters, 1, size, size)
 
     def sample(
         self, tau: float, generator: torch.Generator, hard: bool = False, scale: float = 1.0

@@ -82,7 +82,9 @@ class Trainer:
         self.kept = copy.deepcopy(self.net) if config.ema else self.net
         structural = {id(p) for p in structure.parameters()} if structure else set()
         self.weights = [p for p in net.parameters() if id(p) not in structural]
-        self.optimiser = torch.optim.Adam(self.weights, lr=config.learning_rate, betas=config.betas)
+        self.optimiser = torch.optim.Adam(
+            self.weights, lr=config.learning_rate, betas=config.betas, fused=True
+        )
         self.draws = Draws(seed, config.shards, self.device)
         self.step, self.best, self.stale = 0, (False, -math.inf), 0
         self.rate_scale, self.rollbacks = 1.0, 0
