@@ -48,7 +48,7 @@ _WARMUPS = 2
 _LEAST_S = 0.03
 """A pass times a graph for as long as this, at least."""
 _LENGTHS = (1, 3)
-_NETWORKS = 8
+_NETWORKS = 12
 
 Place = tuple[Site, Option]
 

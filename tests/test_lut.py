@@ -252,7 +252,7 @@ def test_measures_every_option(name, monkeypatch):
     facts = table.facts
     assert (facts["provider"], table.size_px) == ("cpu", (70, 64))
     assert facts["versions"].keys() >= {"skdn", "onnxruntime"}
-    assert len(facts["calibration"]["networks_ms"]) == 8
+    assert len(facts["calibration"]["networks_ms"]) == 12
     assert table.skeleton_ms >= 0
     assert told[0] == "pass 1: networks"
     LatencyTable.from_dict(json.loads(json.dumps(table.to_dict()))).check(net)
@@ -321,11 +321,15 @@ def test_bench_prediction_against_measurement(arch, tmp_path, capsys):
         onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
         onnx.save(model, tmp_path / f"{i}.onnx")
     table = measure_table(net, (1024, 1024))
-    ratios = []
-    for i, chosen in enumerate(options):
-        measured = profile(Denoiser.from_file(tmp_path / f"{i}.onnx"), 1024, 1024, runs=20, seconds=0)
-        ratios.append(table.network_ms(chosen) / measured.network.p50_ms)
-    errors = np.abs(np.array(ratios) - 1)
+    rounds = [
+        [
+            profile(Denoiser.from_file(tmp_path / f"{i}.onnx"), 1024, 1024, runs=8, seconds=0).network.p50_ms
+            for i in range(len(options))
+        ]
+        for _ in range(3)
+    ]
+    ratios = np.array([table.network_ms(chosen) for chosen in options]) / np.min(rounds, 0)
+    errors = np.abs(ratios - 1)
     with capsys.disabled():
         print(f"\n{arch}: predicted / measured {np.round(ratios, 3)}: off by {errors.mean():.3f} on average, "
               f"{errors.max():.3f} at worst; table {json.dumps(table.facts)}")  # fmt: skip
