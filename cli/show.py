@@ -128,6 +128,7 @@ def _run_facts(path: Path) -> dict[str, Any]:
             "search": stages["search"],
             "distilled": (path / "distilled" / "best.safetensors").is_file(),
             "finetune": stages["finetune"],
+            "ensembled": stages["ensembled"],
             "exported": _exported(record),
         },
         "best": done[-1] if done else None,
@@ -219,6 +220,8 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("search", _stage_line(stages["search"])))
     rows.append(("distilled", "yes" if stages["distilled"] else "not yet"))
     rows.append(("fine-tuning", _stage_line(stages["finetune"])))
+    if stages["ensembled"]["step"]:
+        rows.append(("self-ensemble", _stage_line(stages["ensembled"])))
     model = stages["exported"]
     rows.append(("exported", f"{model}, proven equal" if model else "not yet"))
     return rows

@@ -203,7 +203,7 @@ def _entry(record: RunRecord, name: str, stage: str) -> Entry:
 
 
 def _until(record: RunRecord, stage: str) -> list[StageRecord]:
-    return [record.search] if stage == "search" else list(record.stages.values())
+    return [record.search] if stage == "search" else [record.search, record.finetune]
 
 
 def _cost(record: RunRecord, cost: str) -> float | None:

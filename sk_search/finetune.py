@@ -62,6 +62,8 @@ def finetune(
         teacher = str(Path(teacher).resolve())
     from_ensemble = teacher == "self-ensemble"
     folder = run / ("ensembled" if from_ensemble else "finetuned")
+    if not from_ensemble and (run / "ensembled").exists():
+        raise ConfigError(f"{run / 'ensembled'} was made of these weights: move it away to train them on")
     begun = _begun(folder, teacher) if resume else _fresh(folder, config.finetune, teacher)
     train_config = replace(begun, steps=steps or begun.steps)
     with parallel.joined():

@@ -87,7 +87,8 @@ class RunRecord:
 
     @property
     def stages(self) -> dict[str, StageRecord]:
-        return {"search": self.search, "finetune": self.finetune}
+        """In the order they are trained."""
+        return {"search": self.search, "finetune": self.finetune, "ensembled": self.ensembled}
 
 
 def read_record(run: Path) -> RunRecord:

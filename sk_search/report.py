@@ -60,10 +60,14 @@ def _heading(name: str, record: RunRecord) -> str:
 def _tiles(record: RunRecord, found: list[Gene]) -> str:
     """The numbers to look at first: quality of the last stage that has any, cost, certainty, time."""
     tiles = []
-    stage = next((s for s in ("finetune", "search") if record.stages[s].best), None)
+    stage = next((s for s in reversed(record.stages) if record.stages[s].best), None)
     if stage:
         best = record.stages[stage].best or {}
-        of = {"finetune": "fine-tuned", "search": "supernet, argmax"}[stage]
+        of = {
+            "search": "supernet, argmax",
+            "finetune": "fine-tuned",
+            "ensembled": "taught by its self-ensemble",
+        }[stage]
         tiles.append(tile(f"{best['psnr_db']:.2f} dB", f"best validation PSNR, {of}"))
         if is_number(best.get("psnr_ensemble_db")):
             tiles.append(tile(f"{best['psnr_ensemble_db']:.2f} dB", "with self-ensemble"))

@@ -38,9 +38,9 @@ def draw_curves(record: RunRecord) -> tuple[list[str], list[str]]:
 
 
 def _psnr(record: RunRecord) -> str:
-    """Both stages: everything with the noisy level on the left, the last decibels on the right."""
+    """All stages: everything with the noisy level on the left, the last decibels on the right."""
     single, ensemble, noisy = (
-        _both_stages(record, "validation", key) for key in ("psnr_db", "psnr_ensemble_db", "psnr_noisy_db")
+        _all_stages(record, "validation", key) for key in ("psnr_db", "psnr_ensemble_db", "psnr_noisy_db")
     )
     if not single[0]:
         return ""
@@ -117,7 +117,7 @@ def _multipliers(record: RunRecord) -> dict[str, Series]:
 
 
 def _loss(record: RunRecord, width: float) -> str:
-    steps, values = _both_stages(record, "train", "loss")
+    steps, values = _all_stages(record, "train", "loss")
     if not steps:
         return ""
     with _panel("Training loss (remaining over original noise power, dB)", width) as (figure, axes):
@@ -166,10 +166,15 @@ def _temperature(record: RunRecord) -> str:
         return svg_text(figure)
 
 
-def _both_stages(record: RunRecord, kind: str, key: str) -> Series:
-    """Fine-tuning goes on where the search ended."""
-    (steps, values), (later, more) = (stage.series(kind, key) for stage in record.stages.values())
-    return [*steps, *(record.search.step + step for step in later)], [*values, *more]
+def _all_stages(record: RunRecord, kind: str, key: str) -> Series:
+    """Each goes on where the one before ended."""
+    steps, values, begin = [], [], 0
+    for stage in record.stages.values():
+        own, more = stage.series(kind, key)
+        steps += [begin + step for step in own]
+        values += more
+        begin += stage.step
+    return steps, values
 
 
 def _mark_finetuning(axes: Axes, record: RunRecord) -> None:

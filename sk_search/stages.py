@@ -22,5 +22,8 @@ def finish_stages(run: Path, report: Report) -> None:
             f"{run} was searched on after it was distilled: move {run / 'genotype.json'} and "
             f"{run / 'finetuned'} away, then try again"
         )
-    if not read_record(run).finetune.finished:
+    record = read_record(run)
+    if not record.finetune.finished:
         finetune(run, resume=(run / "finetuned" / "last.pt").is_file(), report=report)
+    if record.ensembled.rows and not record.ensembled.finished:
+        finetune(run, teacher="self-ensemble", resume=True, report=report)

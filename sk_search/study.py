@@ -16,6 +16,7 @@ from statistics import fmean
 
 from sk_deploy.errors import ConfigError
 
+from . import parallel
 from .config import RunConfig, StructureConfig
 from .lut import LatencyTable
 from .record import read_object, read_record
@@ -41,6 +42,8 @@ def study(
     config: of every run, which take the seeds from config.seed on; None: continue. lut: latency table, where
     the target is in milliseconds. Raises ConfigError.
     """
+    if parallel.world() > 1:
+        raise ConfigError("a study trains one run after another in one process: start it without torchrun")
     if config is None:
         config, seeds, baselines = _load(out)
     else:
