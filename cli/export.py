@@ -1,49 +1,122 @@
-"""`skdn export`: a run's network as a small ONNX file."""
+"""`skdn export`: a run's network as a small ONNX file, or a model file in another form."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from .denoise import parse_noise
+
+if TYPE_CHECKING:
+    from sk_deploy.noise import NoiseProfile
+    from sk_deploy.spec import ModelSpec
+
+
+def baked_noise(ctx: click.Context, parameter: click.Parameter, value: str | None) -> NoiseProfile | None:
+    """SHOT,READ -> variances; nothing is ever measured here."""
+    if value == "auto":
+        raise click.BadParameter("'auto' needs a picture: give SHOT,READ, e.g. 1e-3,2e-6")
+    return None if value is None else parse_noise(ctx, parameter, value)
+
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("--name", help="Name that the model goes by.  [default: the file's]")
+@click.argument("source", metavar="RUN|MODEL")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--name", help="Name that the model goes by.  [default: the target's]")
+@click.option("--licence", help="Licence of a run's model, as its users see it.  [default: unstated]")
+@click.option("--fp16", is_flag=True, help="Half precision, for GPUs: half the size; its cost is measured.")
+@click.option("--darktable", is_flag=True, help="Write a .dtmodel for darktable 5.6 beside TARGET.onnx too.")
 @click.option(
-    "--licence", default="unstated", show_default=True, help="Licence of the model, as its users see it."
+    "--noise",
+    callback=baked_noise,
+    metavar="SHOT,READ",
+    help="Noise level that a .dtmodel is for: darktable tells a model none.",
 )
 @click.option("--force", is_flag=True, help="Overwrite a model that exists.")
 @click.pass_context
-def command(ctx: click.Context, run: Path, model: Path, name: str | None, licence: str, force: bool) -> None:
-    """Write the network of RUN to MODEL (.onnx), proven equal to what was searched.
+def command(
+    ctx: click.Context,
+    source: str,
+    target: Path,
+    name: str | None,
+    licence: str | None,
+    fp16: bool,
+    darktable: bool,
+    noise: NoiseProfile | None,
+    force: bool,
+) -> None:
+    """Write the network of RUN to TARGET, proven equal to what was searched.
 
-    Distils and fine-tunes first where the run lacks that.
+    TARGET ends in .onnx (a model) or .dtmodel (a package for darktable's neural restore). A run is distilled
+    and fine-tuned first where it lacks that.
+
+    A MODEL, an ONNX file or the name of a shipped one, is converted with --fp16 or to a .dtmodel; that needs
+    no PyTorch.
     """
+    from sk_deploy.convert import convert
+
+    form = {"name": name, "fp16": fp16, "darktable": darktable, "noise": noise, "force": force}
+    run = Path(source)
+    is_model = not run.is_dir() and (run.is_file() or is_shipped(source))
+    if is_model:
+        if licence is not None:
+            raise click.UsageError(f"{source} states its licence itself: --licence is for a run")
+        spec = convert(source, target, **form)
+    else:
+        from sk_search.export import export
+
+        from .training_progress import training_progress
+
+        try:
+            with training_progress() as report:
+                spec = export(run, target, licence=licence or "unstated", report=report, **form)
+        except KeyboardInterrupt:
+            click.echo("interrupted: the same command continues", err=True)
+            ctx.exit(130)
+    figures = {key: value for key, value in spec.parity.items() if not is_model or key.startswith("float16")}
+    for figure, value in figures.items():
+        click.echo(f"{figure:28s} {value:{'.4g' if figure.endswith('_db') else '.1e'}}")
+    describe(spec, target, darktable)
+    if not is_model:
+        time_it(run, target)
+        click.echo(f"report: {run / 'report.html'}")
+    click.echo(advice(target))
+
+
+def is_shipped(name: str) -> bool:
+    """Whether a model of that name ships with skdn."""
+    from sk_deploy.models import shipped_models
+
+    return name in shipped_models()
+
+
+def describe(spec: ModelSpec, target: Path, darktable: bool) -> None:
+    """Each file, its cost and its size."""
+    facts = f"{spec.macs_per_mp / 1e9:.2f} GMAC/MP, {spec.parameters} parameters, {spec.precision}"
+    for path in dict.fromkeys((target, target.with_suffix(".dtmodel")) if darktable else (target,)):
+        click.echo(f"{path}: {facts}, {path.stat().st_size / 1e3:.0f} kB")
+
+
+def time_it(run: Path, target: Path) -> None:
+    """Whether a run with a latency target keeps it."""
     from sk_deploy.errors import ProviderError
-    from sk_search.export import export
     from sk_search.timed import time_against_target
 
-    from .training_progress import training_progress
-
+    if target.suffix != ".onnx":
+        return
     try:
-        with training_progress() as report:
-            spec = export(run, model, name=name, licence=licence, force=force, report=report)
-    except KeyboardInterrupt:
-        click.echo(f"interrupted: the same command continues, skdn export {run} {model}", err=True)
-        ctx.exit(130)
-    for equality, difference in spec.parity.items():
-        click.echo(f"{equality:28s} {difference:.1e}")
-    size_kb = model.stat().st_size / 1e3
-    click.echo(
-        f"{model}: {spec.macs_per_mp / 1e9:.2f} GMAC/MP, {spec.parameters} parameters, {size_kb:.0f} kB"
-    )
-    try:
-        timed = time_against_target(run, model)
+        timed = time_against_target(run, target)
     except ProviderError as error:
         click.echo(f"latency not measured: {error}", err=True)
     else:
         if timed:
             click.echo(f"latency: {timed}")
-    click.echo(f"report: {run / 'report.html'}\nnext: skdn denoise INPUT.dng --model {model}")
+
+
+def advice(target: Path) -> str:
+    """What to do with the file."""
+    if target.suffix == ".onnx":
+        return f"next: skdn denoise INPUT.dng --model {target}"
+    return "next: in darktable, preferences, AI, import from file; then neural restore, raw denoise"

@@ -41,6 +41,8 @@ class ModelSpec:
     config_hash: str = ""
     pooling: str = "none"
     """Window of local average pooling in channel attention, or "none"."""
+    precision: str = "float32"
+    """Of the convolutions; inputs and output are float32 in any case."""
     pattern: str = "RGGB"
     schema: int = SCHEMA
 
@@ -92,7 +94,7 @@ def _amount(value: object) -> bool:
 
 _KINDS: tuple[tuple[str, str, Callable[[object], bool]], ...] = (
     *((name, "text", _text) for name in ("name", "licence", "conditioning", "training_data")),
-    *((name, "text", _text) for name in ("config_hash", "pooling", "pattern")),
+    *((name, "text", _text) for name in ("config_hash", "pooling", "precision", "pattern")),
     *((name, "an object", _facts) for name in ("genotype", "parity")),
     ("multiple", "a whole number ≥ 1", _count_from(1)),
     ("halo", "a whole number ≥ 0", _count_from(0)),

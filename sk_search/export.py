@@ -2,6 +2,7 @@
 
 Three equalities, stored as run/export/parity.json; if one fails nothing is written:
 supernet under its hard choice = distilled network; trained network = ONNX; ONNX = the file as simplified.
+Half precision is no equality: its cost in dB is measured, stored beside them, and has a limit too.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ import onnxsim
 import torch
 from torch import Tensor, nn
 
-from sk_deploy.errors import ConfigError, ModelError
-from sk_deploy.spec import METADATA_KEY, ModelSpec
-from sk_deploy.whole import whole
+from sk_deploy.convert import deliver, halve, plan_targets
+from sk_deploy.darktable import check_noise, check_tiles
+from sk_deploy.errors import ModelError
+from sk_deploy.half_cost import LIMIT_DB
+from sk_deploy.noise import NoiseProfile
+from sk_deploy.spec import ModelSpec
 
 from .channel_attention import ChannelAttention
 from .config import MosaicConfig, RunConfig
@@ -54,24 +58,35 @@ def export(
     *,
     name: str | None = None,
     licence: str = "unstated",
+    fp16: bool = False,
+    darktable: bool = False,
+    noise: NoiseProfile | None = None,
     force: bool = False,
     report: Report = lambda record: None,
 ) -> ModelSpec:
     """Write the network of the last stage of `run` to `target`, after those that it lacks.
 
-    name: the model's name, None takes the file's. Raises ConfigError for a run without a search or a target
-    that cannot be written, ModelError when an equality fails.
+    name: the model's name, None takes the file's. fp16: in half precision. darktable: a package for it too,
+    beside a target that ends in .onnx; a target that ends in .dtmodel is one, and nothing else is written.
+    noise: the level of the package, for a conditioned network. Raises ConfigError for a run without a search,
+    a target that cannot be written or options that do not fit the run, ModelError when an equality fails,
+    half precision costs too much or darktable's tiles would show.
     """
-    _check_target(target, force)
+    targets = plan_targets(target, darktable, noise, force)
     config = load_config(run)
+    name = name or target.stem
+    if targets[-1].suffix == ".dtmodel":  # before hours of training, not after
+        check_noise(name, config.net.conditioning == "none", noise)
+        check_tiles(name, config.net.multiple, halo=0)
     finish_stages(run, report)
     net = load_network(run, trained_stage(run)).eval()
     model, parity = prove(run, net, config)
-    spec = _spec(run, net, config, name or target.stem, licence, parity)
-    onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
-    with whole(target) as path:
-        onnx.save(model, path)
-    write_json(run / "export" / "parity.json", {**parity, "limits": _LIMITS, "model": str(target)})
+    spec, limits = _spec(run, net, config, name, licence, parity), _LIMITS
+    if fp16:
+        model, spec = halve(model, spec)
+        limits = _LIMITS | {"float16_cost_db": LIMIT_DB}
+    deliver(model, spec, targets, noise)
+    write_json(run / "export" / "parity.json", {**spec.parity, "limits": limits, "model": str(target)})
     write_report(run, _before_after(net, config))
     return spec
 
@@ -155,16 +170,6 @@ def _before_after(net: nn.Module, config: RunConfig) -> list[tuple[str, Picture]
         "clean": clean,
     }
     return develop_alike({label: m[0, 0].numpy() for label, m in mosaics.items()}, "clean")
-
-
-def _check_target(target: Path, force: bool) -> None:
-    """Before hours of training, not after."""
-    if target.suffix != ".onnx":
-        raise ConfigError(f"{target} does not end in .onnx")
-    if not target.parent.is_dir():
-        raise ConfigError(f"{target.parent} is not a folder: make it, or choose another place for the model")
-    if target.exists() and not force:
-        raise ConfigError(f"{target} exists: --force overwrites it")
 
 
 def _spec(
