@@ -6,6 +6,7 @@ in any place. Both fill the target, because a cheaper network would be an easy o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -20,6 +21,7 @@ Excess = Callable[[], float]
 
 _SLACK = 0.02
 _TRIES = 5000
+_PATIENCE = 50
 
 
 class FixedSuperkernel(Superkernel):
@@ -78,10 +80,10 @@ def fix_uniform(superkernels: list[FixedSuperkernel], excess: Excess) -> None:
             superkernel.fix(before)
 
 
-def fix_random(superkernels: list[FixedSuperkernel], excess: Excess, generator: torch.Generator) -> None:
+def fix_random(superkernels: Sequence[FixedSuperkernel], excess: Excess, generator: torch.Generator) -> None:
     """Any choice everywhere, then places drawn again until the cost lies within 2 % below the target.
 
-    Raises ConfigError when that does not happen.
+    Where no network does, the nearest below that was seen. Raises ConfigError when none was below.
     """
 
     def draw(superkernel: FixedSuperkernel) -> Choice:
@@ -89,20 +91,28 @@ def fix_random(superkernels: list[FixedSuperkernel], excess: Excess, generator: 
         count = int(torch.randint(len(superkernel.filters), (), generator=generator))
         return Choice(superkernel.kernels[kernel], tuple(range(superkernel.filters[count])))
 
-    _fix(superkernels, [draw(superkernel) for superkernel in superkernels])
-    distance = abs(excess() + _SLACK / 2)
-    for _ in range(_TRIES):
-        if distance <= _SLACK / 2:
-            return
-        superkernel = superkernels[int(torch.randint(len(superkernels), (), generator=generator))]
-        before = superkernel.argmax()
-        superkernel.fix(draw(superkernel))
-        drawn = abs(excess() + _SLACK / 2)
-        if drawn < distance:
-            distance = drawn
+    nearest, kept = -math.inf, None
+    for attempt in range(_TRIES):
+        if attempt % _PATIENCE == 0:  # a descent may end beside the target: begin again
+            _fix(superkernels, [draw(superkernel) for superkernel in superkernels])
+            distance = math.inf
+            superkernel = before = None
         else:
+            superkernel = superkernels[int(torch.randint(len(superkernels), (), generator=generator))]
+            before = superkernel.argmax()
+            superkernel.fix(draw(superkernel))
+        drawn = excess()
+        if nearest < drawn <= 0:
+            nearest, kept = drawn, [s.argmax() for s in superkernels]
+        if nearest >= -_SLACK:
+            break
+        if abs(drawn + _SLACK / 2) < distance:
+            distance = abs(drawn + _SLACK / 2)
+        elif superkernel is not None:
             superkernel.fix(before)
-    raise ConfigError("no random network was found within 2 % of the target: choose another target")
+    if kept is None:
+        raise ConfigError("no random network was found below the target: raise it")
+    _fix(superkernels, kept)
 
 
 def _fix(superkernels: list[FixedSuperkernel], choices: list[Choice]) -> None:

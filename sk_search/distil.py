@@ -18,7 +18,7 @@ from .config import RunConfig
 from .cost import network_cost
 from .layers import DenseBlock
 from .lut import LatencyTable, sites
-from .nets import SkipInitUNet, build_network, build_supernet, superconvs
+from .nets import Network, build_network, build_supernet, superconvs
 from .run import load_config, load_genotype, load_table, write_json
 from .strategies import choose
 from .superkernel import Choice
@@ -26,7 +26,7 @@ from .superkernel import Choice
 GENOTYPE_SCHEMA = 1
 
 
-def cut(net: SkipInitUNet, choices: dict[str, Choice]) -> SkipInitUNet:
+def cut(net: Network, choices: dict[str, Choice]) -> Network:
     """The fixed network that equals the supernet under `choices`; the supernet is left as it is."""
     fixed = copy.deepcopy(net)
     for name, block in list(fixed.named_modules()):
@@ -36,7 +36,7 @@ def cut(net: SkipInitUNet, choices: dict[str, Choice]) -> SkipInitUNet:
 
 
 def describe(
-    net: SkipInitUNet, fixed: SkipInitUNet, choices: dict[str, Choice], config: RunConfig
+    net: Network, fixed: Network, choices: dict[str, Choice], config: RunConfig
 ) -> dict[str, Any]:
     """The genotype: what was chosen, how surely, and what it costs."""
     macs_per_mp, parameters = network_cost(fixed)
@@ -67,7 +67,7 @@ def describe(
     }
 
 
-def load_supernet(run: Path) -> SkipInitUNet:
+def load_supernet(run: Path) -> Network:
     """The searched supernet with its best weights. ConfigError when the search has not validated yet."""
     config = load_config(run)
     path = run / "best.safetensors"
@@ -118,7 +118,7 @@ def choices_of(genotype: dict[str, Any]) -> dict[str, Choice]:
     return {e["name"]: Choice(e["kernel"], tuple(e["filters"])) for e in genotype["superkernels"]}
 
 
-def load_network(run: Path, stage: str) -> SkipInitUNet:
+def load_network(run: Path, stage: str) -> Network:
     """The fixed network of a run with the weights of `stage`: "distilled" or "finetuned".
 
     Raises ConfigError when the run has not come that far, or its files are damaged.
@@ -132,7 +132,7 @@ def supernet_digest(run: Path) -> str:
     return hashlib.sha256((run / "best.safetensors").read_bytes()).hexdigest()[:12]
 
 
-def _load_weights(net: SkipInitUNet, path: Path) -> SkipInitUNet:
+def _load_weights(net: Network, path: Path) -> Network:
     try:
         net.load_state_dict(load_file(path))
     except (OSError, RuntimeError, SafetensorError) as error:
