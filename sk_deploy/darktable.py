@@ -6,6 +6,10 @@ R, G1, G2, B, (raw − black) / (white − black), not clipped. It takes `output
 reads at each site of the mosaic only that site's colour, fading from tile to tile across the whole overlap.
 It knows no noise level, and one that was estimated per tile would show as seams: a model that wants one gets
 one level, which becomes part of the package.
+
+Because the fading reaches to the very edge of a tile, which is a border to the network, pixels there are not
+what the whole picture would give: within the halo of an edge they count with a weight below halo / 64.
+Measured on `small` at shot 2e-3: no more than a twentieth of the noise's standard deviation.
 """
 
 from __future__ import annotations

@@ -28,9 +28,11 @@ def to_half(model: Any) -> Any:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    named = onnx.ModelProto()
+    named.CopyFrom(model)
+    _name_the_end(named.graph)
+    model = onnx.shape_inference.infer_shapes(named, strict_mode=True)
     graph = model.graph
-    _name_the_end(graph)
     half = _between_convolutions(graph.node)
     made_half = {name for index in half for name in graph.node[index].output}
     weights = {tensor.name: tensor for tensor in graph.initializer}
