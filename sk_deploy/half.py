@@ -46,14 +46,14 @@ def to_half(model: Any) -> Any:
     tensors = [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in _BOUNDS]
     converted: set[str] = set()
 
-    def convert(name: str, to_half: bool) -> str:
+    def convert(name: str, into_half: bool) -> str:
         """The tensor in the other type, cast where it is first asked for."""
-        new = f"{name}_{'half' if to_half else 'float'}"
+        new = f"{name}_{'half' if into_half else 'float'}"
         if new not in converted:
             converted.add(new)
             if name in weights:
                 tensors.append(_half_weights(weights[name], new))
-            elif to_half:
+            elif into_half:
                 nodes.append(helper.make_node("Clip", [name, "half_low", "half_high"], [f"{new}_bound"]))
                 nodes.append(helper.make_node("Cast", [f"{new}_bound"], [new], to=TensorProto.FLOAT16))
             else:
