@@ -121,12 +121,11 @@ def command(
             "target_latency_ms": target_ms,
         }
         config = _configuration(preset, type_, mode, arch, two_level, targets)
-        config = replace(
-            config,
-            seed=seed,
-            data=data or config.data,
-            search=replace(config.search, steps=steps or config.search.steps),
-        )
+        config = replace(config, seed=seed, data=data or config.data)
+        if steps:
+            anneal_steps = min(config.structure.anneal_steps, steps)
+            structure = replace(config.structure, anneal_steps=anneal_steps)
+            config = replace(config, structure=structure, search=replace(config.search, steps=steps))
         out = out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.structure.type}"
     several = is_study(out) if resume else bool(seeds or baselines)
     try:

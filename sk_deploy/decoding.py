@@ -1,21 +1,36 @@
-"""Decoding in a worker process, one file ahead: a crash on damaged bytes costs one file, not the batch."""
+"""Decoding in a worker process, one file ahead: what damaged bytes do to it costs one file, not the batch.
+
+LibRaw and the libraries of other formats parse bytes that nobody vouches for. A worker that crashes, runs out of
+memory or hangs is replaced, and the file that it had gets the blame. It counts as hung after 8 s, plus 2 s for
+each megabyte of the file (`time_limit_s`).
+"""
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from .errors import RawError
 from .raw import RawImage, read_raw
 
 log = logging.getLogger(__name__)
+
+LEAST_LIMIT_S = 8
+"""For a file of any size."""
+LIMIT_S_PER_MB = 2
+"""Twenty times what the slowest formats need: room for busy machines and network drives."""
+_STARTING_LIMIT_S = 120
+"""For Python and its libraries to load."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,61 +42,143 @@ class Decoded:
     """That the worker took."""
 
 
+def time_limit_s(path: Path) -> int:
+    """Seconds after which a file's decoder counts as hung."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        size = 0
+    return LEAST_LIMIT_S + LIMIT_S_PER_MB * size // 1_000_000
+
+
 def decode_ahead(paths: Sequence[Path], pattern: str | None = None) -> Iterator[Decoded]:
     """Decode files in order, each while the caller still works on the one before.
 
-    `pattern` is the phase of plain mosaics. A file that cannot be read, or that kills the worker, gives its
-    error.
+    `pattern` is the phase of plain mosaics. A file that cannot be read, or that crashes, starves or hangs the
+    worker, gives its error.
     """
     worker = _Worker(pattern)
-    try:
-        ahead = worker.start(paths[0]) if paths else None
-        for index, path in enumerate(paths):
-            assert ahead is not None
-            decoded = worker.finish(path, ahead)
-            ahead = worker.start(paths[index + 1]) if index + 1 < len(paths) else None
-            yield decoded
-    finally:
-        worker.stop()
+    with ThreadPoolExecutor(1) as waiting:
+        try:
+            ahead: Future[Decoded] | None = waiting.submit(worker.decode, paths[0]) if paths else None
+            for following in (*paths[1:], None):
+                if ahead is None:
+                    return
+                decoded = ahead.result()
+                ahead = waiting.submit(worker.decode, following) if following else None
+                yield decoded
+        finally:
+            worker.stop()
 
 
 class _Worker:
-    """One process, replaced when it dies. It has one file at a time, so it is known which one it died of."""
+    """One process, started when it is needed. It has one file at a time, so it is known which it died of."""
 
     def __init__(self, pattern: str | None) -> None:
         self.pattern = pattern
-        self.pool = _new_pool()
+        self._stopped = False
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._connection: Connection | None = None
 
-    def start(self, path: Path) -> Future[Decoded]:
+    def decode(self, path: Path) -> Decoded:
+        """Have the process decode a file; called from one thread."""
         try:
-            return self.pool.submit(_decode, path, self.pattern)
-        except BrokenProcessPool:  # it died idle
-            self.pool = _new_pool()
-            return self.pool.submit(_decode, path, self.pattern)
-
-    def finish(self, path: Path, future: Future[Decoded]) -> Decoded:
-        try:
-            return future.result()
-        except BrokenProcessPool:
-            self.pool = _new_pool()
-            return Decoded(RawError(f"{path.name}: the decoder crashed on it: damaged, or too large"), 0.0)
-        except Exception as error:  # the result could not be handed over, say for want of memory
+            connection = self._running()
+            connection.send((path, self.pattern))
+            limit_s = time_limit_s(path)
+            if _answers(connection, limit_s):
+                answer: Decoded = connection.recv()
+                return answer
+            reason = f"the decoder made nothing of it in {limit_s} s and was stopped: damaged?"
+        except (EOFError, OSError):  # the process is gone
+            reason = f"the decoder crashed on it{self._cause()}: damaged, or too large"
+        except Exception as error:  # the answer cannot be taken over, say for want of memory
             log.debug("%s", path, exc_info=True)
-            return Decoded(RawError(f"{path.name}: cannot be decoded ({type(error).__name__}: {error})"), 0.0)
+            reason = f"cannot be decoded ({type(error).__name__}: {error})"
+        self._kill()
+        return Decoded(RawError(f"{path.name}: {reason}"), 0.0)
 
     def stop(self) -> None:
-        # Waiting for the file at hand: a pool that is left to itself complains when Python exits under it.
-        self.pool.shutdown(cancel_futures=True)
+        """End the process, whatever it is doing. `decode` in another thread then returns."""
+        self._stopped = True
+        self._kill()
+
+    def _running(self) -> Connection:
+        """The connection to a process that waits for a file."""
+        if self._process is None or not self._process.is_alive():
+            self._kill()
+            if self._stopped:
+                raise EOFError
+            # Not forked: ONNX Runtime's threads do not survive a fork.
+            context = multiprocessing.get_context("spawn")
+            self._connection, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs,), daemon=True, name="skdn decoder")
+            process.start()
+            self._process = process
+            theirs.close()  # so that the process's end is the end of the connection
+            if not _answers(self._connection, _STARTING_LIMIT_S):
+                raise EOFError
+            self._connection.recv()
+        assert self._connection is not None
+        return self._connection
+
+    def _cause(self) -> str:
+        """The signal that ended the process, in brackets, where that is how it ended."""
+        if self._process is None:
+            return ""
+        self._process.join(1)
+        code = self._process.exitcode or 0
+        return f" ({signal.Signals(-code).name})" if code < 0 else ""
+
+    def _kill(self) -> None:
+        process, connection, self._process, self._connection = self._process, self._connection, None, None
+        if process is not None:
+            process.kill()
+            process.join()
+        if connection is not None:
+            connection.close()
 
 
-def _new_pool() -> ProcessPoolExecutor:
-    # Not forked: ONNX Runtime's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(1, context, initializer=_leave_interrupts_to_the_parent)
+def _answers(connection: Connection, limit_s: int) -> bool:
+    """Whether there is something to receive, or an end, within the limit.
+
+    In waits of a second: a machine or process that is suspended meanwhile does not make the decoder late.
+    """
+    return any(connection.poll(1) for _ in range(limit_s))
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _serve(connection: Connection) -> None:
+    """The process: decode one file after the other until the connection ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    _volunteer_for_the_out_of_memory_killer()
+    connection.send("ready")
+    _silence()
+    with suppress(EOFError, OSError):
+        while True:
+            path, pattern = connection.recv()
+            connection.send(_decode(path, pattern))
+
+
+def _end_with_the_parent() -> None:
+    """A parent that is killed cannot stop a decoder that hangs."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+def _volunteer_for_the_out_of_memory_killer() -> None:
+    """Linux then ends this process first, and the batch goes on."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _silence() -> None:
+    """LibRaw and other libraries print what they think of damaged files; our error says it in one line."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
 
 
 def _decode(path: Path, pattern: str | None) -> Decoded:
@@ -91,7 +188,9 @@ def _decode(path: Path, pattern: str | None) -> Decoded:
         raw = read_raw(path, pattern)
     except RawError as error:
         raw = error
+    except MemoryError:
+        raw = RawError(f"{path.name}: not enough memory to decode it: damaged, or too large")
     except Exception as error:  # bytes that nobody vouches for: whatever they break, it is this file's fault
-        log.debug("%s", path, exc_info=True)
-        raw = RawError(f"{path.name}: cannot be decoded ({type(error).__name__}: {error}): damaged?")
+        reason = " ".join(str(error).split())
+        raw = RawError(f"{path.name}: cannot be decoded ({type(error).__name__}: {reason}): damaged?")
     return Decoded(raw, time.perf_counter() - started)

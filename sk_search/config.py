@@ -88,7 +88,7 @@ class StructureConfig:
     anneal_steps: int = 0
     """Steps from tau_start to tau_end; 0: all steps of the search. Patience counts from there on."""
     frozen_share: float = 0.1
-    """First part of the search: near-uniform samples, so that no choice starves."""
+    """First part of the search: uniform samples, so that no choice starves."""
     hard_share: float = 0.1
     """Last part of the search: straight-through hard samples."""
     bias_rule: str = "marginal"
@@ -132,7 +132,7 @@ class TrainConfig:
     """"cosine" to a hundredth of the learning rate, or "constant" (paper)."""
     warmup_steps: int = 200
     betas: tuple[float, float] = (0.9, 0.99)
-    clip_norm: float = 1.0
+    clip_norm: float | None = 1.0
     ema: float = 0.0
     """Decay of the averaged weights that are validated and kept; 0: the weights themselves."""
     shards: int = 1
@@ -255,7 +255,7 @@ class RunConfig:
 
     preset: str = "compact"
     data: tuple[str, ...] = ("dead-leaves",)
-    """"dead-leaves" (embedded), or folders of photographs."""
+    """"dead-leaves" (embedded), or folders of what sources.py knows."""
     scenes: int = 512
     """Procedural scenes to render, where dead-leaves is a source."""
     seed: int = 0
@@ -267,6 +267,11 @@ class RunConfig:
     noise: NoiseConfig = field(default_factory=NoiseConfig)
 
     def __post_init__(self) -> None:
+        if self.structure.anneal_steps > self.search.steps:
+            raise ConfigError(
+                f"anneal_steps {self.structure.anneal_steps} is more than the search's {self.search.steps} "
+                "steps: the structure would never be decided"
+            )
         if self.mosaic.patch_px % (2 * self.net.multiple):
             raise ConfigError(
                 f"patch_px {self.mosaic.patch_px}: a U-Net of depth {self.net.depth} needs a multiple of "

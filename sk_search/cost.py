@@ -58,10 +58,10 @@ class CostModel:
             for p in conv.parameters()
         )
         number = next(net.parameters()).detach().new_tensor
-        self._blocks = [
-            _BlockCost(block, pixels[name], number(table.blocks[places[name]]) if table else None)
+        self._by_name = {
+            name: _BlockCost(block, pixels[name], number(table.blocks[places[name]]) if table else None)
             for name, block in blocks.items()
-        ]
+        }
         self._fixed = Cost(
             macs_per_mp=number(fixed_macs),
             parameters=number(sum(p.numel() for p in net.parameters()) - searched),
@@ -73,8 +73,12 @@ class CostModel:
         """Expected under the present distributions; `chosen`: of the choice that is in force."""
         return self._of(_in_force if chosen else _expected)
 
+    def of_block(self, name: str) -> Cost:
+        """One dense block's part of the choice that is in force."""
+        return self._by_name[name](_in_force)
+
     def _of(self, weigh: Weigh) -> Cost:
-        costs = [self._fixed, *(block(weigh) for block in self._blocks)]
+        costs = [self._fixed, *(block(weigh) for block in self._by_name.values())]
         timed = self._fixed.latency_ms is not None
         return Cost(
             macs_per_mp=torch.stack([c.macs_per_mp for c in costs]).sum(),

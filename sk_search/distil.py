@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sk_deploy.errors import ConfigError
+from sk_deploy.genotype import UNDECIDED_ENTROPY
 from sk_deploy.whole import whole
 
 from .config import RunConfig
@@ -19,9 +22,12 @@ from .cost import network_cost
 from .layers import DenseBlock
 from .lut import LatencyTable, sites
 from .nets import Network, build_network, build_supernet, superconvs
+from .record import read_record
 from .run import load_config, load_genotype, load_table, write_json
-from .strategies import choose
+from .strategies import choose, default_strategy, options
 from .superkernel import Choice
+
+log = logging.getLogger(__name__)
 
 GENOTYPE_SCHEMA = 1
 
@@ -36,9 +42,13 @@ def cut(net: Network, choices: dict[str, Choice]) -> Network:
 
 
 def describe(
-    net: Network, fixed: Network, choices: dict[str, Choice], config: RunConfig
+    net: Network, fixed: Network, choices: dict[str, Choice], config: RunConfig, round_to: int
 ) -> dict[str, Any]:
-    """The genotype: what was chosen, how surely, and what it costs."""
+    """The genotype: what was chosen, how surely, and what it costs.
+
+    Of each superkernel: the slice that is kept and its probability, the most probable one ("argmax", before
+    rounding and targets), and the marginal probabilities of every kernel size and filter.
+    """
     macs_per_mp, parameters = network_cost(fixed)
     entries = []
     for name, conv in superconvs(net).items():
@@ -50,9 +60,12 @@ def describe(
                 "kernels": list(superkernel.kernels),
                 "filters": list(choice.filters),
                 "max_filters": superkernel.max_filters,
-                "probability": float(superkernel.confidence()),
+                "counts": list(superkernel.filters),
+                "probability": math.exp(options(superkernel, round_to).get(choice, -math.inf)),
                 "entropy": float(superkernel.entropy()),
                 "kernel_probabilities": superkernel.kernel_probabilities().tolist(),
+                "filter_probabilities": superkernel.probabilities().sum(0).tolist(),
+                "argmax": {"kernel": (top := superkernel.argmax()).kernel, "filters": list(top.filters)},
             }
         )
     return {
@@ -60,6 +73,9 @@ def describe(
         "arch": config.net.arch,
         "type": config.structure.type,
         "mode": config.structure.mode,
+        "bias_rule": config.structure.bias_rule,
+        "keep_above": config.structure.keep_above,
+        "round_to": round_to,
         "net": {**config.to_dict()["net"], "depth": config.net.depth},
         "superkernels": entries,
         "macs_per_mp": macs_per_mp,
@@ -89,10 +105,14 @@ def distil(run: Path, round_to: int | None = None, strategy: str | None = None) 
     if (run / "finetuned").exists():
         raise ConfigError(f"{run} is fine-tuned already: move {run / 'finetuned'} away to distil again")
     net, table = load_supernet(run), load_table(run)
+    strategy = strategy or default_strategy(config)
+    round_to = round_to or config.net.round_to
+    _warn_of_doubt(run, net)
     with torch.no_grad():
-        choices = choose(net, config, strategy, round_to or config.net.round_to, table)
+        choices = choose(net, config, strategy, round_to, table)
         fixed = cut(net, choices)
-        genotype = {**describe(net, fixed, choices, config), "supernet": supernet_digest(run)}
+        genotype = describe(net, fixed, choices, config, round_to)
+    genotype |= {"strategy": strategy, "supernet": supernet_digest(run)}
     if table:
         genotype["latency_ms"] = _latency_ms(table, choices)
     folder = run / "distilled"
@@ -101,6 +121,25 @@ def distil(run: Path, round_to: int | None = None, strategy: str | None = None) 
         save_file(fixed.state_dict(), path)
     write_json(run / "genotype.json", genotype)
     return genotype
+
+
+@torch.no_grad()
+def _warn_of_doubt(run: Path, net: Network) -> None:
+    """Name what the search has not settled, and say where it has not ended."""
+    search = read_record(run).search
+    if not search.finished:
+        log.warning(
+            "the search stopped at step %d of %d, and this is what it had found by then: "
+            "`skdn search --out %s --resume` continues it",
+            *(search.step, search.steps, run),
+        )
+    superkernels = {name: conv.superkernel for name, conv in superconvs(net).items()}
+    undecided = [name for name, s in superkernels.items() if float(s.entropy()) > UNDECIDED_ENTROPY]
+    if undecided:
+        log.warning(
+            "undecided, so their choice is close to chance: %s; a longer search decides more",
+            ", ".join(undecided),
+        )
 
 
 def _latency_ms(table: LatencyTable, choices: dict[str, Choice]) -> float:
@@ -119,7 +158,7 @@ def choices_of(genotype: dict[str, Any]) -> dict[str, Choice]:
 
 
 def load_network(run: Path, stage: str) -> Network:
-    """The fixed network of a run with the weights of `stage`: "distilled" or "finetuned".
+    """The fixed network of a run with the weights of `stage`: "distilled", "finetuned" or "ensembled".
 
     Raises ConfigError when the run has not come that far, or its files are damaged.
     """
@@ -137,5 +176,7 @@ def _load_weights(net: Network, path: Path) -> Network:
         net.load_state_dict(load_file(path))
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path} cannot be loaded ({reason}): make it again") from error
+        raise ConfigError(
+            f"{path} cannot be loaded ({reason}): restore it, or make it again by the verb that wrote it"
+        ) from error
     return net

@@ -16,7 +16,7 @@ from .hold_out import VALIDATION, hold_out
 from .raw_folders import RawPair, find_pairs, read_both
 from .sidd import Frame, find_frames, phone_of, read_calibration, read_pair
 from .sidd_blocks import BlockFiles, Blocks, find_blocks, read_blocks
-from .sources import as_folder, recognise
+from .sources import recognise
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +53,8 @@ def open_eval_set(source: str, *, secret: bool = False) -> EvalSet:
     training scenes, those that training holds out; of noisy/ and clean/, every pair. Raises ConfigError for
     anything else, and whatever reading raises, the pictures' own errors once they are asked for.
     """
-    kind = recognise(source)
-    folder = as_folder(source)
+    folder = Path(source).expanduser()
+    kind = recognise(source) if folder.is_dir() else "nothing"
     if kind == "blocks":
         files = find_blocks(folder, secret=secret)
         blocks = read_blocks(files)
@@ -68,8 +68,8 @@ def open_eval_set(source: str, *, secret: bool = False) -> EvalSet:
         pairs = find_pairs(folder)
         return EvalSet(f"pairs in {folder}", _pairs(pairs), len(pairs))
     raise ConfigError(
-        f"{source} holds nothing to compare with: expected noisy/ and clean/ with raws, SIDD's scenes, or "
-        "blocks of SIDD or SIDD+"
+        f"{source} holds nothing to compare with: expected a folder with noisy/ and clean/ raws, SIDD's "
+        "scenes, or blocks of SIDD or SIDD+"
     )
 
 

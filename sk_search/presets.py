@@ -53,7 +53,7 @@ def _paper(name: str, net: NetConfig) -> RunConfig:
         schedule="constant",
         warmup_steps=0,
         betas=(0.9, 0.999),
-        clip_norm=float("inf"),
+        clip_norm=None,
     )
     return RunConfig(
         preset=name,

@@ -25,8 +25,6 @@ class StageRecord:
     """What one stage of training, the search or the fine-tuning, has logged."""
 
     rows: Rows
-    patience: int | None
-    """Validations without a better PSNR that end the stage."""
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -51,12 +49,9 @@ class StageRecord:
 
     @property
     def finished(self) -> bool:
-        """Whether the stage came to its end, or to the end of its patience."""
-        if self.best is None:
-            return False
-        validated = [row["step"] for row in self.rows if row["kind"] == "validation"]
-        since = sum(step > self.best["step"] for step in validated)
-        return validated[-1] >= self.steps or (self.patience is not None and since >= self.patience)
+        """Whether the stage came to its end, or to the end of its patience, as the last validation says."""
+        validations = [row for row in self.rows if row["kind"] == "validation"]
+        return bool(validations) and validations[-1].get("finished", False)
 
     def latest(self, key: str) -> Any:
         """What was logged last under `key` in training; None where it never was."""
@@ -95,15 +90,14 @@ def read_record(run: Path) -> RunRecord:
     """Read a run directory. Raises ConfigError for one that is missing, not a run, or damaged."""
     header = read_header(run)
     settings = header["config"]
-    patience = settings.get("finetune", {}).get("patience")
     return RunRecord(
         path=run,
         header=header,
         settings=settings,
         genotype=read_object(run / "genotype.json"),
-        search=StageRecord(_read_metrics(run / "metrics.jsonl"), settings.get("search", {}).get("patience")),
-        finetune=StageRecord(_read_metrics(run / "finetuned" / "metrics.jsonl"), patience),
-        ensembled=StageRecord(_read_metrics(run / "ensembled" / "metrics.jsonl"), patience),
+        search=StageRecord(_read_metrics(run / "metrics.jsonl")),
+        finetune=StageRecord(_read_metrics(run / "finetuned" / "metrics.jsonl")),
+        ensembled=StageRecord(_read_metrics(run / "ensembled" / "metrics.jsonl")),
         parity=read_object(run / "export" / "parity.json"),
     )
 

@@ -34,7 +34,7 @@ from .record import SCHEMA, read_header, read_object
 
 def write_json(path: Path, facts: object) -> None:
     """Indented JSON, whole or not at all."""
-    text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -13,7 +13,7 @@ from .checkpoint import settings_of
 from .config import RunConfig
 from .data import load_data, validation_set
 from .lut import LatencyTable
-from .nets import build_supernet
+from .nets import Network, build_supernet
 from .run import claim_folder, create_run, load_config, load_table
 from .structure import Structure
 from .training import Report, Trainer
@@ -38,6 +38,17 @@ def search(
         _search(parallel.share(run), config, report, lut)
 
 
+def build(config: RunConfig, table: LatencyTable | None, device: torch.device) -> tuple[Network, Structure]:
+    """The supernet of a new run, and its structure. ConfigError for a target that it cannot meet."""
+    if table:
+        table.check(config.net)
+    torch.manual_seed(config.seed)  # initial weights
+    net = build_supernet(config.net, config.structure).to(device)
+    structure = Structure(net, config.structure, table)
+    structure.fix_baseline(config.seed)
+    return net, structure
+
+
 def _search(run: Path, config: RunConfig | None, report: Report, lut: Path | None) -> None:
     resume = config is None
     if config is None:
@@ -47,13 +58,8 @@ def _search(run: Path, config: RunConfig | None, report: Report, lut: Path | Non
         config = replace(config, search=parallel.spread(config.search))
         if parallel.is_main():
             claim_folder(run)
-    if table:
-        table.check(config.net)
     device = pick_device()
-    torch.manual_seed(config.seed)  # initial weights
-    net = build_supernet(config.net, config.structure).to(device)
-    # Refuses an impossible target before any data is read.
-    structure = Structure(net, config.structure, config.seed, table)
+    net, structure = build(config, table, device)  # refuses before any data is read
     data = load_data(config, device)
     if not resume and parallel.is_main():
         if table:
@@ -76,10 +82,3 @@ def _search(run: Path, config: RunConfig | None, report: Report, lut: Path | Non
         report=report,
     )
     trainer.fit(resume)
-    structure.choose()
-    undecided = structure.undecided()
-    if undecided and parallel.is_main():
-        log.warning(
-            "undecided, so their choice is close to chance: %s; a longer search decides more",
-            ", ".join(undecided),
-        )

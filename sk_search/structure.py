@@ -32,13 +32,11 @@ _MULTIPLIER_RATE = 0.01
 class Structure:
     """Every superkernel of a supernet, trained together.
 
-    seed: of a random architecture; table: latencies of the search space, where there is a target in ms.
-    Raises ConfigError when no network of the space meets the targets. Leaves argmax in force.
+    table: latencies of the search space, where there is a target in ms. Raises ConfigError when no network of
+    the space meets the targets. Leaves argmax in force.
     """
 
-    def __init__(
-        self, net: nn.Module, config: StructureConfig, seed: int = 0, table: LatencyTable | None = None
-    ) -> None:
+    def __init__(self, net: nn.Module, config: StructureConfig, table: LatencyTable | None = None) -> None:
         self.config = config
         self.superkernels = {name: conv.superkernel for name, conv in superconvs(net).items()}
         self.shared = _share(self.superkernels.values())
@@ -46,11 +44,6 @@ class Structure:
         self.cost = CostModel(net, table)
         self.targets = config.targets()
         self.feasibility = feasibility(self.cost, self.targets)
-        if config.type == "uniform":
-            fix_uniform(list(self.superkernels.values()), self.excess)
-        elif config.type == "random":
-            generator = torch.Generator().manual_seed(seed)
-            fix_random(list(self.superkernels.values()), self.excess, generator)
         self.choose()
         device = next(net.parameters()).device
         self.multipliers = {name: torch.zeros((), device=device) for name in self.targets}
@@ -62,6 +55,16 @@ class Structure:
             if logits
             else None
         )
+
+    @torch.no_grad()
+    def fix_baseline(self, seed: int) -> None:
+        """Choose the architecture of a baseline, from here on part of its weights; else do nothing."""
+        superkernels = list(self.superkernels.values())
+        if self.config.type == "uniform":
+            fix_uniform(superkernels, self.excess)
+        elif self.config.type == "random":
+            fix_random(superkernels, self.excess, torch.Generator().manual_seed(seed))
+        self.choose()
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The logits of all distributions."""
@@ -144,15 +147,6 @@ class Structure:
         return not self.targets or self.excess() <= 0
 
     @torch.no_grad()
-    def undecided(self) -> list[str]:
-        """Names of the superkernels that have not settled on one choice."""
-        return [
-            name
-            for name, superkernel in self.superkernels.items()
-            if float(superkernel.entropy()) > UNDECIDED_ENTROPY
-        ]
-
-    @torch.no_grad()
     def metrics(self) -> dict[str, Any]:
         """For metrics.jsonl: probabilities, never samples."""
         cost = self.expected_cost()
@@ -171,7 +165,7 @@ class Structure:
             "entropy": sum(entropies) / len(entropies),
             **{name: float(value) for name, value in vars(cost).items() if value is not None},
             "multipliers": {name: float(value) for name, value in self.multipliers.items()},
-            "undecided": len(self.undecided()),
+            "undecided": sum(entropy > UNDECIDED_ENTROPY for entropy in entropies),
             "uses": {name: _rounded(used.amax(1)) for name, used in self.uses.items()},
             "kernels": kernels,
             "widths": widths,

@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+import torch
+
 from sk_deploy.errors import ConfigError
 
 from . import parallel
@@ -21,7 +23,7 @@ from .config import RunConfig, StructureConfig
 from .lut import LatencyTable
 from .record import read_object, read_record
 from .run import load_genotype, write_json
-from .search import search
+from .search import build, search
 from .stages import finish_stages
 from .training import Report
 
@@ -49,11 +51,13 @@ def study(
     else:
         if out.exists() and any(out.iterdir()):
             raise ConfigError(f"{out} is not empty: choose another --out, or continue with --resume")
+        table = LatencyTable.read(lut) if lut else None
+        build(config, table, torch.device("cpu"))  # refuses a target before anything is written
         out.mkdir(parents=True, exist_ok=True)
+        if table:
+            table.write(out / "lut.json")
         facts = {"schema": _SCHEMA, "seeds": seeds, "baselines": baselines, "config": config.to_dict()}
         write_json(out / "study.json", facts)
-        if lut:
-            LatencyTable.read(lut).write(out / "lut.json")
     kept_lut = out / "lut.json"
     lut = kept_lut if kept_lut.is_file() else None
     every_seed = range(config.seed, config.seed + seeds)

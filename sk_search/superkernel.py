@@ -73,9 +73,10 @@ class Superkernel(nn.Module):
         return Choice(self.kernels[0], tuple(range(self.filters[0])))
 
     def kernel_mask(self) -> Tensor:
-        """The sample-weighted sum of slice masks of eq. 4, [F,1,K,K]."""
+        """The sample-weighted sum of slice masks of eq. 4, [F,1,K,K]; not rounded to bfloat16."""
         size = self.max_kernel
-        return (self.weights.T @ self.slices.flatten(1)).view(self.max_filters, 1, size, size)
+        with torch.autocast(self.weights.device.type, enabled=False):
+            return (self.weights.T @ self.slices.flatten(1)).view(self.max_filters, 1, size, size)
 
     def sample(
         self, tau: float, generator: torch.Generator, hard: bool = False, scale: float = 1.0

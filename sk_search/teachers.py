@@ -21,6 +21,7 @@ from .evaluate import psnr_db, self_ensemble
 from .mosaics import pack, unpack
 from .nets import superconvs
 from .run import load_config
+from .superkernel import Superkernel
 from .validation import Pairs
 
 
@@ -57,16 +58,23 @@ def supernet_teacher(run: Path, pairs: Pairs) -> Teacher:
     Its most probable choice would teach nothing: that is the distilled network.
     """
     candidates = []
-    for name in ("the supernet's largest choice", "the supernet under its probabilities"):
+    weights = run / "best.safetensors"
+    for name, weigh in (("the largest choice", _largest), ("all its choices", _probabilities)):
         supernet = load_supernet(run)
         for conv in superconvs(supernet).values():
-            weights = conv.superkernel.probabilities().detach()
-            if "largest" in name:
-                weights = torch.zeros_like(weights)
-                weights[-1] = 1.0
-            conv.superkernel.weights = weights
-        candidates.append(_network_teacher(name, supernet, run / "best.safetensors", pairs))
+            conv.superkernel.weights = weigh(conv.superkernel)
+        candidates.append(_network_teacher(f"the supernet, {name}", supernet, weights, pairs))
     return max(candidates, key=lambda teacher: teacher.psnr_db)
+
+
+def _largest(superkernel: Superkernel) -> Tensor:
+    weights = torch.zeros_like(superkernel.weights)
+    weights[-1] = 1.0
+    return weights
+
+
+def _probabilities(superkernel: Superkernel) -> Tensor:
+    return superkernel.probabilities().detach()
 
 
 def run_teacher(other: Path, stage: str, pairs: Pairs) -> Teacher:

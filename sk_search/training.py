@@ -187,7 +187,8 @@ class Trainer:
         (loss + self.structure.penalty() if together else loss).backward()
         loss = loss.detach()
         parallel.average([loss, *(p.grad for p in self.net.parameters() if p.grad is not None)])
-        nn.utils.clip_grad_norm_(self.weights, self.config.clip_norm)
+        if self.config.clip_norm:
+            nn.utils.clip_grad_norm_(self.weights, self.config.clip_norm)
         self.optimiser.step()
         if self.structure:
             if self.structure_data and self.structure.learns(self.progress):
@@ -220,7 +221,8 @@ class Trainer:
     def _validate(self) -> None:
         """Measure, keep the best weights, count how long there were none better; alike in all processes."""
         if parallel.is_main():
-            score = self._measure()
+            facts = self._measure()
+            score = (facts["feasible"], facts["psnr_db"])
             if score > self.best:
                 self.best, self.stale = score, 0
                 state = {name: t.contiguous() for name, t in self.kept.state_dict().items()}
@@ -228,18 +230,18 @@ class Trainer:
                     path.write_bytes(save(state))
             elif self.progress >= 1 or not self.structure:  # an unfinished structure deserves patience
                 self.stale += 1
+            self._record("validation", **facts, seconds=self._elapsed(), finished=self.finished)
         self.best, self.stale = parallel.share((self.best, self.stale))
 
-    def _measure(self) -> tuple[bool, float]:
-        """Whether the argmax network meets the targets, and its PSNR; recorded with the rest."""
+    def _measure(self) -> dict[str, Any]:
+        """Of the argmax network: whether it meets the targets, and its quality."""
         if self.structure:
             self.structure.choose()
         self.kept.eval()
         facts = validate(self.kept, self.pairs, self.config.batch, self.margin_px)
         self.kept.train()
         feasible = self.structure.feasible() if self.structure else True
-        self._record("validation", **facts, feasible=feasible, seconds=self._elapsed())
-        return feasible, facts["psnr_db"]
+        return {**facts, "feasible": feasible}
 
     def _log(self) -> None:
         start, first = self._log_from

@@ -81,7 +81,8 @@ def search_rows(genotype: dict[str, Any], steps: int = 20_000, seed: int = 0) ->
         )
         if step % 1000 == 0:
             psnr = 30 + 8.1 * (1 - np.exp(-7 * t)) + rng.normal(0, 0.05)
-            rows.append({**base, "kind": "validation", **scores(psnr), "seconds": 3120.0 * t})
+            facts = {**scores(psnr), "seconds": 3120.0 * t, "finished": step == steps}
+            rows.append({**base, "kind": "validation", **facts})
     return rows
 
 
@@ -91,9 +92,8 @@ def finetune_rows(steps: int = 10_000) -> list[dict[str, Any]]:
         base = {"stage": "finetune", "step": step, "steps": steps}
         rows.append({**base, "kind": "train", "loss": -9.1 - step / steps / 5, "patches_per_s": 300.0})
         if step % 1000 == 0:
-            rows.append(
-                {**base, "kind": "validation", **scores(38.2 + 0.3 * step / steps), "seconds": step / 8}
-            )
+            facts = {**scores(38.2 + 0.3 * step / steps), "seconds": step / 8, "finished": step == steps}
+            rows.append({**base, "kind": "validation", **facts})
     return rows
 
 

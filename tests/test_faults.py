@@ -17,6 +17,7 @@ from sk_deploy.errors import ConfigError, SkdnError
 from sk_search.checkpoint import all_finite, differences
 from sk_search.distil import distil
 from sk_search.finetune import finetune
+from sk_search.record import read_record
 from sk_search.search import search
 from sk_search.training import Trainer
 
@@ -272,3 +273,7 @@ def test_patience_waits_for_the_annealing(tmp_path):
     search(tmp_path / "run", type(config).from_dict(config.to_dict() | {"structure": structure}))
     state = checkpoint(tmp_path / "run")
     assert (state["step"], state["stale"]) == (7, 2)
+    ends = [
+        row["finished"] for row in read_record(tmp_path / "run").search.rows if row["kind"] == "validation"
+    ]
+    assert ends == [False] * 6 + [True]

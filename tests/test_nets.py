@@ -79,7 +79,7 @@ def test_network_from_genotype_takes_the_distilled_weights(arch):
     choices = argmax_choices(net, 2)
     with torch.no_grad():
         fixed = cut(net, choices)
-        genotype = describe(net, fixed, choices, config)
+        genotype = describe(net, fixed, choices, config, round_to=2)
     again = build_network(config.net, choices_of(genotype))
     again.load_state_dict(fixed.state_dict())
     x = torch.rand(2, 4, 16, 16)

@@ -264,20 +264,19 @@ def test_half_a_line_and_missing_numbers_do_not_stop_the_report(tmp_path: Path) 
     assert Page(write_report(run)).headings[0] == "How it learnt"
 
 
-def test_stage_ends_by_steps_or_by_patience(tmp_path: Path) -> None:
-    def finished(psnrs: list[float], steps: int) -> bool:
+def test_stage_ends_when_its_last_validation_says_so(tmp_path: Path) -> None:
+    def finished(*said: bool) -> bool:
         rows = [
-            {"kind": "validation", "stage": "search", "step": n + 1, "steps": steps, "psnr_db": psnr}
-            for n, psnr in enumerate(psnrs)
+            {"kind": "validation", "stage": "search", "step": n, "steps": 9, "psnr_db": 30.0, "finished": end}
+            for n, end in enumerate(said)
         ]
         write(make_run(tmp_path, "") / "metrics.jsonl", lines(rows))
         return read_record(tmp_path).search.finished
 
-    assert not finished([], 4)
-    assert not finished([30.0, 31.0, 32.0], 4)
-    assert finished([30.0, 31.0, 32.0, 32.1], 4)
-    assert finished([32.0, *[31.0] * 30], 1000)
-    assert not finished([32.0, *[31.0] * 29], 1000)
+    assert not finished()
+    assert not finished(False, False)
+    assert finished(False, True)
+    assert not finished(True, False)
 
 
 @pytest.mark.parametrize("wrong", ["absent", "empty", "not json", "a list"])

@@ -10,7 +10,7 @@ from sk_search.config import MosaicConfig, NetConfig, StructureConfig
 from sk_search.cost import CostModel
 from sk_search.nets import build_supernet, superconvs
 from sk_search.presets import tiny
-from sk_search.strategies import argmax_choices, choose
+from sk_search.strategies import argmax_choices, choose, default_strategy
 
 NET = NetConfig(widths=(8, 16), kernels=(1, 3, 5), growth=(0.25, 0.5, 1.0), round_to=2)
 
@@ -45,17 +45,19 @@ def test_budget_meets_a_target_that_the_argmax_misses(kind):
     kept = argmax_choices(net, 2)
     target = 0.8 * macs(net, kept)
     config = replace(config, structure=replace(config.structure, target_macs_per_mp=target))
-    within = choose(net, config, None, 2)
+    within = choose(net, config, default_strategy(config), 2)
     assert 0.85 * target < macs(net, within) <= target
     assert 0 < sum(within[name] != kept[name] for name in kept) < len(kept)
     assert all(len(choice.filters) % 2 == 0 for choice in within.values())
 
 
 def test_budget_is_the_argmax_where_that_fits_and_is_decided():
-    net, config = trained("joint", target_macs_per_mp=1e12)
+    net, config = trained("joint")
     with torch.no_grad():
         for conv in superconvs(net).values():
             conv.superkernel.logits *= 100
+    target = 1.05 * macs(net, argmax_choices(net, 2))
+    config = replace(config, structure=replace(config.structure, target_macs_per_mp=target))
     assert choose(net, config, "budget", 2) == argmax_choices(net, 2)
 
 

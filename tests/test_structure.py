@@ -18,7 +18,7 @@ NET = NetConfig(widths=(16, 32), kernels=(1, 3, 5), growth=(0.25, 0.5, 1.0), rou
 def structure_of(**settings):
     config = StructureConfig(**settings)
     torch.manual_seed(0)
-    return Structure(build_supernet(NET, config), config, seed=settings.pop("seed", 0))
+    return Structure(build_supernet(NET, config), config)
 
 
 def test_warm_up_draws_every_choice_alike():
@@ -111,7 +111,8 @@ def test_candidates_are_a_distribution(kind):
 def test_baselines_fill_their_target(kind):
     preset = compact()
     config = StructureConfig(type=kind, target_macs_per_mp=9e9)
-    structure = Structure(build_supernet(preset.net, config), config, seed=1)
+    structure = Structure(build_supernet(preset.net, config), config)
+    structure.fix_baseline(1)
     choices = structure.choose()
     assert -0.1 < structure.excess() <= 0
     sizes = {(c.kernel, len(c.filters)) for c in choices.values()}
@@ -123,11 +124,25 @@ def test_baselines_fill_their_target(kind):
 def test_random_networks_follow_their_seed():
     preset = compact()
     config = StructureConfig(type="random", target_macs_per_mp=9e9)
-    first, again, other = (
-        Structure(build_supernet(preset.net, config), config, seed).choose() for seed in (1, 1, 2)
-    )
-    assert first == again
-    assert first != other
+
+    def choices(seed):
+        structure = Structure(build_supernet(preset.net, config), config)
+        structure.fix_baseline(seed)
+        return structure.choose()
+
+    assert choices(1) == choices(1)
+    assert choices(1) != choices(2)
+
+
+def test_a_baseline_is_what_its_weights_say():
+    """The architecture is chosen once, when the search begins, and then belongs to the checkpoint."""
+    preset = compact()
+    config = StructureConfig(type="random", target_macs_per_mp=9e9)
+    net, other = build_supernet(preset.net, config), build_supernet(preset.net, config)
+    structure = Structure(net, config)
+    structure.fix_baseline(1)
+    other.load_state_dict(net.state_dict())
+    assert Structure(other, config).choose() == structure.choose()
 
 
 def test_a_baseline_without_a_target_is_refused():
@@ -141,5 +156,6 @@ def test_random_networks_come_close_in_a_small_space(target):
     preset = tiny()
     for seed in range(8):
         config = StructureConfig(type="random", target_macs_per_mp=target)
-        structure = Structure(build_supernet(preset.net, config), config, seed)
+        structure = Structure(build_supernet(preset.net, config), config)
+        structure.fix_baseline(seed)
         assert -0.1 < structure.excess() <= 0

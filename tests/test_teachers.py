@@ -90,10 +90,10 @@ def test_supernet_teacher_is_the_better_of_two(finished, pairs):
     answers = {}
     supernet = load_supernet(finished)  # the largest choice is in force
     with torch.no_grad():
-        answers["the supernet's largest choice"] = supernet(pack(noisy), levels)
+        answers["the supernet, the largest choice"] = supernet(pack(noisy), levels)
         for conv in superconvs(supernet).values():
             conv.superkernel.weights = conv.superkernel.probabilities()
-        answers["the supernet under its probabilities"] = supernet(pack(noisy), levels)
+        answers["the supernet, all its choices"] = supernet(pack(noisy), levels)
         student = load_network(finished, "distilled")(pack(noisy), levels)
     error = {name: (x.clamp(0, 1) - pack(pairs[0])).square().mean((1, 2, 3)) for name, x in answers.items()}
     psnr = {name: float(-10 * e.log10().mean()) for name, e in error.items()}
