@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -84,7 +85,8 @@ def denoise_files(
     """Denoise each job's source into its target, which appears whole or not at all.
 
     Yields one result a job as it ends, those that need no decoding first. `progress` is told the share of a
-    file that is done. Decoding runs one file ahead in its own process, encoding one file behind in a thread.
+    file that is done. Decoding runs one file ahead in its own process, which a file
+    may crash or hang without harm to the others; encoding runs one file behind in a thread.
     """
     waiting = []
     for job in jobs:
@@ -95,8 +97,8 @@ def denoise_files(
         else:
             waiting.append(job)
     writing: Future[Result] | None = None
-    with ThreadPoolExecutor(1) as writer:
-        decoded_files = decode_ahead([job.source for job in waiting], options.pattern)
+    decoding = decode_ahead([job.source for job in waiting], options.pattern)
+    with ThreadPoolExecutor(1) as writer, closing(decoding) as decoded_files:
         for job, decoded in zip(waiting, decoded_files, strict=True):
             raw = decoded.raw
             if isinstance(raw, RawError):

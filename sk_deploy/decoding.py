@@ -1,8 +1,8 @@
 """Decoding in a worker process, one file ahead: what damaged bytes do to it costs one file, not the batch.
 
-LibRaw and the libraries of other formats parse bytes that nobody vouches for. A worker that crashes, runs out of
-memory or hangs is replaced, and the file that it had gets the blame. It counts as hung after 8 s, plus 2 s for
-each megabyte of the file (`time_limit_s`).
+LibRaw and the libraries of other formats parse bytes that nobody vouches for. A worker that crashes, runs out
+of memory or hangs is replaced, and the file that it had gets the blame. It counts as hung after 8 s, plus 2 s
+for each megabyte of the file (`time_limit_s`).
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import logging
 import multiprocessing
 import os
 import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from .errors import RawError
@@ -51,24 +50,25 @@ def time_limit_s(path: Path) -> int:
     return LEAST_LIMIT_S + LIMIT_S_PER_MB * size // 1_000_000
 
 
-def decode_ahead(paths: Sequence[Path], pattern: str | None = None) -> Iterator[Decoded]:
+def decode_ahead(paths: Sequence[Path], pattern: str | None = None) -> Generator[Decoded, None, None]:
     """Decode files in order, each while the caller still works on the one before.
 
     `pattern` is the phase of plain mosaics. A file that cannot be read, or that crashes, starves or hangs the
     worker, gives its error.
     """
-    worker = _Worker(pattern)
-    with ThreadPoolExecutor(1) as waiting:
-        try:
-            ahead: Future[Decoded] | None = waiting.submit(worker.decode, paths[0]) if paths else None
-            for following in (*paths[1:], None):
-                if ahead is None:
-                    return
-                decoded = ahead.result()
-                ahead = waiting.submit(worker.decode, following) if following else None
-                yield decoded
-        finally:
-            worker.stop()
+    worker, waiting = _Worker(pattern), ThreadPoolExecutor(1)
+    try:
+        ahead: Future[Decoded] | None = waiting.submit(worker.decode, paths[0]) if paths else None
+        for following in (*paths[1:], None):
+            if ahead is None:
+                return
+            decoded = ahead.result()
+            ahead = waiting.submit(worker.decode, following) if following else None
+            yield decoded
+    finally:
+        worker.stop()
+        waiting.shutdown()
+        worker.end()
 
 
 class _Worker:
@@ -84,31 +84,33 @@ class _Worker:
         """Have the process decode a file; called from one thread."""
         try:
             connection = self._running()
-            connection.send((path, self.pattern))
             limit_s = time_limit_s(path)
+            connection.send((path, self.pattern, limit_s))
             if _answers(connection, limit_s):
                 answer: Decoded = connection.recv()
                 return answer
             reason = f"the decoder made nothing of it in {limit_s} s and was stopped: damaged?"
+        except RawError as error:
+            self.end()
+            return Decoded(error, 0.0)
         except (EOFError, OSError):  # the process is gone
             reason = f"the decoder crashed on it{self._cause()}: damaged, or too large"
         except Exception as error:  # the answer cannot be taken over, say for want of memory
             log.debug("%s", path, exc_info=True)
             reason = f"cannot be decoded ({type(error).__name__}: {error})"
-        self._kill()
+        self.end()
         return Decoded(RawError(f"{path.name}: {reason}"), 0.0)
 
     def stop(self) -> None:
-        """End the process, whatever it is doing. `decode` in another thread then returns."""
+        """Kill the process, whatever it is doing, for good. `decode` in its own thread then returns."""
         self._stopped = True
-        self._kill()
+        if self._process is not None:
+            self._process.kill()
 
     def _running(self) -> Connection:
         """The connection to a process that waits for a file."""
-        if self._process is None or not self._process.is_alive():
-            self._kill()
-            if self._stopped:
-                raise EOFError
+        if self._process is None or self._connection is None or not self._process.is_alive():
+            self.end()
             # Not forked: ONNX Runtime's threads do not survive a fork.
             context = multiprocessing.get_context("spawn")
             self._connection, theirs = context.Pipe()
@@ -116,10 +118,14 @@ class _Worker:
             process.start()
             self._process = process
             theirs.close()  # so that the process's end is the end of the connection
-            if not _answers(self._connection, _STARTING_LIMIT_S):
-                raise EOFError
-            self._connection.recv()
-        assert self._connection is not None
+            try:
+                if self._stopped or not _answers(self._connection, _STARTING_LIMIT_S):
+                    raise EOFError
+                self._connection.recv()
+            except (EOFError, OSError):
+                raise RawError(
+                    "the decoder process cannot be started: not enough memory or processes?"
+                ) from None
         return self._connection
 
     def _cause(self) -> str:
@@ -130,7 +136,7 @@ class _Worker:
         code = self._process.exitcode or 0
         return f" ({signal.Signals(-code).name})" if code < 0 else ""
 
-    def _kill(self) -> None:
+    def _end(self) -> None:
         process, connection, self._process, self._connection = self._process, self._connection, None, None
         if process is not None:
             process.kill()
@@ -150,22 +156,16 @@ def _answers(connection: Connection, limit_s: int) -> bool:
 def _serve(connection: Connection) -> None:
     """The process: decode one file after the other until the connection ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     _volunteer_for_the_out_of_memory_killer()
     connection.send("ready")
     _silence()
     with suppress(EOFError, OSError):
         while True:
-            path, pattern = connection.recv()
+            path, pattern, limit_s = connection.recv()
+            if hasattr(signal, "setitimer"):  # not on Windows
+                # A parent that is killed cannot stop a decoder that hangs: four limits of computing end it.
+                signal.setitimer(signal.ITIMER_PROF, 4 * limit_s)
             connection.send(_decode(path, pattern))
-
-
-def _end_with_the_parent() -> None:
-    """A parent that is killed cannot stop a decoder that hangs."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
 
 
 def _volunteer_for_the_out_of_memory_killer() -> None:

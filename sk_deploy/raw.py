@@ -6,6 +6,7 @@ files does so in a worker process, so that a crash costs one file.
 
 from __future__ import annotations
 
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from .raw_image import Capture, Colour, Levels, RawImage, camera_name
 from .sidd_metadata import metadata_path, read_sidd_metadata
 from .tags import Tag
 from .tiff import Tiff, is_tiff
+
+MAX_FILE_BYTES = 2**32
+"""A classic TIFF's limit, and more than the largest mosaic takes; more is not read into memory."""
 
 __all__ = ["Capture", "Colour", "RawImage", "read_raw"]
 
@@ -52,6 +56,11 @@ def _read_bytes(path: Path) -> bytes:
     if path.is_dir():
         raise RawError(f"{path}: a folder, expected a raw file")
     try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # reading a pipe or a device might never end
+            raise RawError(f"{path}: not a file, expected a raw photograph")
+        if about.st_size > MAX_FILE_BYTES:
+            raise RawError(f"{path}: {about.st_size / 2**30:.1f} GiB, larger than any photograph (4 GiB)")
         data = path.read_bytes()
     except FileNotFoundError:
         raise RawError(f"{path}: no such file") from None

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-import multiprocessing
 import os
-import signal
-import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +12,8 @@ import onnx_models as models
 import pytest
 
 from sk_deploy.batch import Options, Result, denoise_files, noise_left
-from sk_deploy.decoding import decode_ahead
 from sk_deploy.denoiser import Denoiser
 from sk_deploy.dng import write_dng
-from sk_deploy.errors import RawError
 from sk_deploy.inputs import find_jobs
 from sk_deploy.noise import NoiseProfile
 from sk_deploy.raw import read_raw
@@ -232,29 +226,3 @@ def test_progress(identity: Denoiser, tmp_path: Path) -> None:
     jobs = find_jobs([tmp_path])
     list(denoise_files(identity, jobs, Options(), lambda job, share: told.append((job.source.name, share))))
     assert told == [("a.dng", 1.0)]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a named pipe")
-def test_a_crash_of_the_decoder_costs_one_file(tmp_path: Path) -> None:
-    """The worker opens a named pipe, and is killed while it reads."""
-    good, pipe = write_shot(tmp_path / "a.dng"), tmp_path / "b.dng"
-    os.mkfifo(pipe)
-
-    def kill() -> None:
-        with pipe.open("wb"):  # returns once the worker has opened it
-            for child in multiprocessing.active_children():
-                os.kill(child.pid or 0, signal.SIGKILL)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    first, crashed, last = decode_ahead([good, pipe, good])
-    killer.join()
-    assert isinstance(crashed.raw, RawError)
-    assert str(crashed.raw) == "b.dng: the decoder crashed on it: damaged, or too large"
-    for decoded in (first, last):
-        assert not isinstance(decoded.raw, RawError)
-        assert decoded.raw.mosaic.shape == (96, 128)
-
-
-def test_decoding_nothing() -> None:
-    assert list(decode_ahead([])) == []
