@@ -136,7 +136,8 @@ class _Worker:
         code = self._process.exitcode or 0
         return f" ({signal.Signals(-code).name})" if code < 0 else ""
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Clear the process away."""
         process, connection, self._process, self._connection = self._process, self._connection, None, None
         if process is not None:
             process.kill()
