@@ -14,6 +14,7 @@ COMMANDS = {
     "export": "Write a run's network as a small ONNX file, proven equal.",
     "denoise": "Denoise raw photographs.",
     "profile": "Time a model on the provider that really runs.",
+    "providers": "Show what can run a model here, and what is missing.",
     "eval": "Measure PSNR and SSIM on noisy and clean pairs.",
     "show": "Describe a run or a model file.",
     "models": "List the models that ship with skdn.",

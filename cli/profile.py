@@ -6,12 +6,12 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from sk_deploy.profile import Latency, Profile
+    from sk_deploy.profile import Profile
     from sk_search.lut import LatencyTable
 
 
@@ -26,6 +26,19 @@ def parse_size(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
 
 @click.command(name="profile")
 @click.argument("model", metavar="[MODEL]", required=False)
+@click.option("--ops", is_flag=True, help="Also where the network's time goes, by operator and by node.")
+@click.option(
+    "--compare",
+    nargs=2,
+    metavar="A B",
+    help="Time two models in turn, in place of one: the ratio of their times, and its spread.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE.svg",
+    help="Also draw the distribution of latencies.",
+)
 @click.option(
     "--lut",
     type=click.Path(path_type=Path),
@@ -36,7 +49,7 @@ def parse_size(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
     "--preset", metavar="NAME", help="With --lut: the preset that will be searched.  [default: compact]"
 )
 @click.option("--arch", metavar="NAME", help="With --lut: the network that will be searched in.")
-@click.option("--force", is_flag=True, help="With --lut: overwrite FILE.")
+@click.option("--force", is_flag=True, help="With --lut or --plot: overwrite FILE.")
 @click.option(
     "--size",
     default="1024x1024",
@@ -65,6 +78,9 @@ def parse_size(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
 def command(
     ctx: click.Context,
     model: str | None,
+    ops: bool,
+    compare: tuple[str, str] | None,
+    plot: Path | None,
     lut: Path | None,
     preset: str | None,
     arch: str | None,
@@ -78,15 +94,23 @@ def command(
 ) -> None:
     """Time MODEL, a shipped model's name or an ONNX file, on the provider that really runs.
 
-    With --lut, time every block that `skdn search --target-ms` may choose: minutes, on a machine that does
-    nothing else. Neither needs PyTorch.
+    With --compare A B, time two models in turn. With --lut, time every block that `skdn search --target-ms`
+    may choose: minutes, on a machine that does nothing else. None of it needs PyTorch.
     """
-    if (model is None) == (lut is None):
-        raise click.UsageError("give a MODEL to time, or --lut FILE to measure a search space")
+    if [model, compare, lut].count(None) != 2:
+        raise click.UsageError(
+            "give a MODEL to time, or --compare A B for two, or --lut FILE to measure a search space"
+        )
     given = {p for p in ctx.params if ctx.get_parameter_source(p) is click.core.ParameterSource.COMMANDLINE}
-    if misplaced := given & ({"preset", "arch", "force"} if model else {"tile", "ensemble"}):
+    misplaced = given & ({"preset", "arch"} if lut is None else {"tile", "ensemble", "plot", "ops"})
+    misplaced |= given & ({"ops"} if compare else set())
+    misplaced |= given & ({"force"} if lut is None and plot is None else set())
+    if misplaced:
         names = ", ".join(f"--{name}" for name in sorted(misplaced))
-        raise click.UsageError(f"{names} cannot be combined with {'MODEL' if model else '--lut'}")
+        place = "--compare" if compare else "MODEL" if model else "--lut"
+        raise click.UsageError(f"{names} cannot be combined with {place}")
+    if plot is not None and plot.suffix.lower() != ".svg":
+        raise click.UsageError(f"--plot {plot}: expected a name that ends in .svg, which any browser opens")
 
     from .progress import progress_bar
 
@@ -96,19 +120,95 @@ def command(
         click.echo(json.dumps(table.to_dict()) if as_json else describe_table(table, lut))
         return
 
+    if plot is not None:
+        _check_place(plot, force, "plot")
+    with progress_bar(1) as advance:
+        text, facts, measured = (
+            _compare(compare, provider, tile, size, ensemble, runs or 50, advance)
+            if compare
+            else _profile(model or "", provider, tile, size, ensemble, runs or 50, ops, advance)
+        )
+    if plot is not None:
+        from sk_deploy.latency_plot import write_plot
+
+        write_plot(measured, plot)
+        text += f"\nwritten: {plot}"
+    click.echo(json.dumps(facts) if as_json else text)
+
+
+def _profile(
+    model: str,
+    provider: str,
+    tile: int | None,
+    size: tuple[int, int],
+    ensemble: bool,
+    runs: int,
+    ops: bool,
+    progress: Callable[[str, float], None],
+) -> tuple[str, dict[str, Any], dict[str, Profile]]:
+    """Text, facts for JSON, and what a plot is made of."""
     from sk_deploy.denoiser import Denoiser
+    from sk_deploy.operators import operator_table
+    from sk_deploy.peak import matmul_peak_gmacs_per_s
     from sk_deploy.profile import profile
 
+    from .profile_text import describe, describe_operators
+
     denoiser = Denoiser.from_file(model, provider, tile)
-    with progress_bar(1) as advance:
-        measured = profile(
-            denoiser,
-            *size,
-            ensemble=ensemble,
-            runs=runs or 50,
-            progress=lambda share: advance("profiling", share),
+    measured = profile(
+        denoiser, *size, ensemble=ensemble, runs=runs, progress=lambda share: progress("profiling", share)
+    )
+    peak = matmul_peak_gmacs_per_s(measured.provider, measured.threads)
+    text, facts = describe(measured, peak), measured.facts() | {"matmul_peak_gmacs_per_s": peak}
+    if ops:
+        table = operator_table(
+            model, measured.provider, *size, tile, ensemble, lambda share: progress("tracing", share)
         )
-    click.echo(json.dumps(measured.facts()) if as_json else describe(measured))
+        text += "\n\n" + describe_operators(table, measured.provider)
+        facts["operators"] = table.facts()
+    return text, facts, {model: measured}
+
+
+def _compare(
+    models: tuple[str, str],
+    provider: str,
+    tile: int | None,
+    size: tuple[int, int],
+    ensemble: bool,
+    runs: int,
+    progress: Callable[[str, float], None],
+) -> tuple[str, dict[str, Any], dict[str, Profile]]:
+    """The same of two models."""
+    from sk_deploy.denoiser import Denoiser
+    from sk_deploy.paired import compare
+    from sk_deploy.peak import matmul_peak_gmacs_per_s
+
+    from .profile_text import describe_comparison
+
+    first = Denoiser.from_file(models[0], provider, tile)
+    second = Denoiser.from_file(models[1], first.provider, tile)  # where `auto` fell back, it has said so
+    compared = compare(
+        first,
+        second,
+        *size,
+        ensemble=ensemble,
+        runs=runs,
+        progress=lambda share: progress("comparing", share),
+    )
+    peak = matmul_peak_gmacs_per_s(compared.first.provider, compared.first.threads)
+    plotted = {f"A: {models[0]}": compared.first, f"B: {models[1]}": compared.second}
+    facts = compared.facts() | {"matmul_peak_gmacs_per_s": peak}
+    return describe_comparison(compared, models, peak), facts, plotted
+
+
+def _check_place(path: Path, force: bool, what: str) -> None:
+    """Before the minutes."""
+    from sk_deploy.errors import ConfigError
+
+    if path.exists() and not force:
+        raise ConfigError(f"{path} exists: --force overwrites it")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path.parent} is not a folder: make it, or choose another place for the {what}")
 
 
 def _measure_table(
@@ -130,10 +230,7 @@ def _measure_table(
 
     if preset not in PRESETS:
         raise ConfigError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
-    if path.exists() and not force:
-        raise ConfigError(f"{path} exists: --force overwrites it")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{path.parent} is not a folder: make it, or choose another place for the table")
+    _check_place(path, force, "table")
     net = PRESETS[preset]().net
     table = measure_table(replace(net, arch=arch or net.arch), size, provider, runs, progress)
     table.write(path)
@@ -158,28 +255,3 @@ def describe_table(table: LatencyTable, path: Path) -> str:
             f"next: skdn search --target-ms {(least + most) / 2:.0f} --lut {path}",
         ]
     )
-
-
-def describe(measured: Profile) -> str:
-    """The profile as a small table."""
-
-    def row(name: str, latency: Latency) -> str:
-        figures = (latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.min_ms)
-        return f"{name:<10}" + "".join(f"{figure:>10.2f}" for figure in figures)
-
-    megapixels = measured.width_px * measured.height_px / 1e6
-    memory = (
-        "unknown" if measured.peak_host_memory_mib is None else f"{measured.peak_host_memory_mib:.0f} MiB"
-    )
-    lines = [
-        f"{measured.model} on {measured.provider}: {measured.device}, {measured.threads} threads",
-        f"{measured.width_px}×{measured.height_px} px ({megapixels:.2f} MP) in tiles of at most "
-        f"{measured.tile_px} px{', self-ensemble' * measured.ensemble}",
-        f"{len(measured.total.samples_ms)} runs after {measured.warmups} warm-ups",
-        f"{'ms':<10}" + "".join(f"{head:>10}" for head in ("p50", "p90", "p99", "min")),
-        row("end to end", measured.total),
-        row("network", measured.network),
-        f"{measured.mp_per_s:.2f} MP/s, {measured.gmacs_per_s:.1f} GMAC/s, peak host memory {memory}, "
-        f"model loaded in {1e3 * measured.load_s:.0f} ms",
-    ]
-    return "\n".join(lines)

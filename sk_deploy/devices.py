@@ -41,24 +41,35 @@ def _cgroup_cores(quota: Path) -> int:
     return sys.maxsize if granted == "max" else math.ceil(int(granted) / int(period))
 
 
-@functools.cache
 def cuda_devices() -> tuple[str, ...]:
     """Names of the CUDA devices that the driver offers; empty without a driver or a device."""
+    return _cuda()[0]
+
+
+def cuda_absence() -> str:
+    """Why there is no CUDA device; empty where there is one."""
+    return _cuda()[1]
+
+
+@functools.cache
+def _cuda() -> tuple[tuple[str, ...], str]:
+    """Names of the devices, or why there are none."""
     driver = _cuda_driver()
+    if driver is None:
+        return (), f"no NVIDIA driver ({CUDA_DRIVERS[sys.platform == 'win32']} not found)"
     count = ctypes.c_int()
-    if driver is None or driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return ()
-    return tuple(_cuda_name(driver, device) for device in range(count.value))
+    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if status != 0:
+        return (), f"the NVIDIA driver offers no device (CUDA error {status})"
+    names = tuple(_cuda_name(driver, device) for device in range(count.value))
+    return names, "" if names else "the NVIDIA driver offers no device"
 
 
 def _cuda_driver() -> ctypes.CDLL | None:
-    for library in CUDA_DRIVERS:
-        if library.endswith(".dll") == (sys.platform == "win32"):
-            try:
-                return ctypes.CDLL(library)
-            except OSError:
-                return None
-    return None
+    try:
+        return ctypes.CDLL(CUDA_DRIVERS[sys.platform == "win32"])
+    except OSError:
+        return None
 
 
 def _cuda_name(driver: ctypes.CDLL, device: int) -> str:

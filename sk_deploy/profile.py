@@ -11,7 +11,7 @@ import dataclasses
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,8 @@ class Profile:
     macs_per_mp: float
     gmacs_per_s: float
     """Multiply-accumulates a second at the median of `network`, those spent on halos not counted."""
+    elsewhere: dict[str, int]
+    """Operator -> nodes that another provider runs, e.g. those that compute shapes on a GPU's host."""
     peak_host_memory_mib: float | None
     """Of this process so far, Python and libraries included, memory of a GPU not; None where the system
     does not say."""
@@ -91,25 +93,55 @@ def profile(
     progress: Callable[[float], None] | None = None,
 ) -> Profile:
     """Time a model on a noisy mosaic of width_px × height_px sensor pixels, for `runs` and `seconds`."""
-    mosaic = _mosaic(height_px, width_px)
+    (spans,) = sample([denoiser], width_px, height_px, ensemble, warmups, runs, seconds, progress)
+    return summed_up(denoiser, spans, width_px, height_px, ensemble, warmups)
 
-    def run() -> tuple[float, float]:
+
+Spans = list[tuple[float, float]]
+"""Seconds from mosaic to denoised mosaic, and those of them inside the network; in the order of taking."""
+
+
+def sample(
+    denoisers: Sequence[Denoiser],
+    width_px: int,
+    height_px: int,
+    ensemble: bool,
+    warmups: int,
+    runs: int,
+    seconds: float,
+    progress: Callable[[float], None] | None = None,
+) -> list[Spans]:
+    """Time the models in turn, in rounds whose order is reversed from one to the next."""
+    mosaic = noisy_ramp(height_px, width_px)
+
+    def run(denoiser: Denoiser) -> tuple[float, float]:
         before, started = denoiser.session.network_s, time.perf_counter()
         denoiser(mosaic, NOISE, ensemble=ensemble)
         return time.perf_counter() - started, denoiser.session.network_s - before
 
     for index in range(warmups):
-        run()
+        for denoiser in denoisers:
+            run(denoiser)
         if progress is not None:
             progress(index / (warmups + runs))
-    samples: list[tuple[float, float]] = []
+    spans: list[Spans] = [[] for _ in denoisers]
+    turns = list(zip(denoisers, spans, strict=True))
     started = time.perf_counter()
-    while len(samples) < runs or time.perf_counter() - started < seconds:
-        samples.append(run())
+    while len(spans[0]) < runs or time.perf_counter() - started < seconds:
+        for denoiser, taken in turns:
+            taken.append(run(denoiser))
+        turns.reverse()
         if progress is not None:
-            progress(min(1.0, (warmups + len(samples)) / (warmups + runs)))
-    total, network = (Latency.of(list(span)) for span in zip(*samples, strict=True))
-    megapixels, passes = mosaic.size / 1e6, 8 if ensemble else 1
+            progress(min(1.0, (warmups + len(spans[0])) / (warmups + runs)))
+    return spans
+
+
+def summed_up(
+    denoiser: Denoiser, spans: Spans, width_px: int, height_px: int, ensemble: bool, warmups: int
+) -> Profile:
+    """One model's samples, and what they were taken on."""
+    total, network = (Latency.of(list(span)) for span in zip(*spans, strict=True))
+    megapixels, passes = width_px * height_px / 1e6, 8 if ensemble else 1
     return Profile(
         model=denoiser.spec.name,
         provider=denoiser.provider,
@@ -126,12 +158,13 @@ def profile(
         mp_per_s=megapixels / (total.p50_ms / 1e3),
         macs_per_mp=denoiser.spec.macs_per_mp,
         gmacs_per_s=passes * megapixels * denoiser.spec.macs_per_mp / 1e9 / (network.p50_ms / 1e3),
+        elsewhere=denoiser.session.elsewhere,
         peak_host_memory_mib=peak_host_memory_mib(),
         versions=_versions(),
     )
 
 
-def _mosaic(height_px: int, width_px: int) -> NDArray[np.float32]:
+def noisy_ramp(height_px: int, width_px: int) -> NDArray[np.float32]:
     """A grey ramp with the noise of `NOISE`, always the same."""
     ramp = np.linspace(0.02, 0.8, width_px, dtype=np.float32)
     noise = np.random.default_rng(0).standard_normal((height_px, width_px), dtype=np.float32)

@@ -6,13 +6,14 @@ import contextlib
 import io
 import logging
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .devices import cpu_threads, cuda_devices
+from .devices import cpu_threads, cuda_absence, cuda_devices
 from .errors import ModelError, ProviderError
 from .model_file import read_model
 from .spec import ModelSpec
@@ -26,9 +27,11 @@ PROVIDERS = {
 }
 """Our name -> ONNX Runtime's. `auto` is CUDA where a CUDA device is, else CPU."""
 
-CUDA_HINT = "install the CUDA and cuDNN libraries that this onnxruntime-gpu needs, or ask for --provider cpu"
+CUDA_HINT = "`skdn providers` names what is missing; or ask for --provider cpu"
 FATAL_ONLY = 4
 """ONNX Runtime's log level: what goes wrong comes back as an exception, and we say it in one line."""
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+"""Where these run, the model runs. Nodes that compute shapes stay on the CPU, on purpose."""
 OUT_OF_MEMORY = ("bad_alloc", "out of memory", "failed to allocate", "alloc_failed", "available memory")
 """How allocators put it, in lower case: the C++ library, CUDA, ONNX Runtime's arena (twice), cuDNN."""
 
@@ -39,6 +42,8 @@ class Session:
     spec: ModelSpec
     provider: str
     """The provider that really runs: "cuda", "tensorrt" or "cpu"."""
+    elsewhere: dict[str, int]
+    """Nodes that another provider runs, by operator: no convolutions, unless `auto` warned of it."""
     threads: int
     """CPU threads of one run."""
     load_s: float
@@ -46,8 +51,14 @@ class Session:
     network_s: float
     """Seconds spent inside the network since opening, copies to and from a GPU included."""
 
-    def __init__(self, path: str | Path, provider: str = "auto", threads: int | None = None) -> None:
-        """Open a model file.
+    def __init__(
+        self,
+        path: str | Path,
+        provider: str = "auto",
+        threads: int | None = None,
+        trace: Path | None = None,
+    ) -> None:
+        """Open a model file; `trace` begins the name of the file that `end_trace` writes.
 
         Raises ModelError when it is not a denoiser that this version knows, ProviderError when the provider
         that was named cannot run it. `auto` runs on the CPU where there is no CUDA device, and warns where
@@ -57,10 +68,12 @@ class Session:
         path = Path(path)
         data, self.spec = read_model(path)
         self.threads = threads or cpu_threads()
-        self._runtime = open_runtime(data, path.name, provider, self.threads)
-        self.provider = provider_of(self._runtime)
+        self._runtime = open_runtime(data, path.name, provider, self.threads, trace)
+        self.provider, self.elsewhere = provider_of(self._runtime), elsewhere(self._runtime)
         if provider == "auto" and self.provider == "cpu" and cuda_devices():
             log.warning("CUDA cannot be used on %s; running on the CPU: %s", cuda_devices()[0], CUDA_HINT)
+        elif any(operator in self.elsewhere for operator in CONVOLUTIONS):
+            log.warning("not all convolutions run on %s: %s", self.provider, CUDA_HINT)
         self.load_s = time.perf_counter() - started
         self.network_s = 0.0
 
@@ -89,27 +102,57 @@ class Session:
         denoised: NDArray[np.float32] = output
         return denoised
 
+    def end_trace(self) -> Path:
+        """Stop tracing: ONNX Runtime's own profile of every run since opening, JSON."""
+        return Path(self._runtime.end_profiling())
 
-def open_runtime(data: bytes, name: str, provider: str, threads: int) -> Any:
-    """ONNX Runtime's session of a graph, on the provider that was asked for; `name` is for its errors."""
+
+def open_runtime(data: bytes, name: str, provider: str, threads: int, trace: Path | None = None) -> Any:
+    """ONNX Runtime's session of a graph, on the provider that was asked for; `name` is for its errors.
+
+    Raises ProviderError when that provider would not run it, or not all of its convolutions.
+    """
     import onnxruntime
 
     asked = _choose(provider, onnxruntime.get_available_providers())
     onnxruntime.set_default_logger_severity(FATAL_ONLY)
     if asked[0] != PROVIDERS["cpu"]:
-        _preload_cuda(onnxruntime)
+        preload_cuda()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL_ONLY
     options.intra_op_num_threads = threads
+    if asked[0] != PROVIDERS["cpu"]:
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if trace is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(trace)
     try:
         runtime = _create(data, name, options, asked)
     except ModelError:
         if provider != "auto" or asked == [PROVIDERS["cpu"]]:
             raise
         runtime = _create(data, name, options, [PROVIDERS["cpu"]])
-    if provider != "auto" and runtime.get_providers()[0] != asked[0]:
-        raise ProviderError(f"provider {provider} fell back to {provider_of(runtime)}: {CUDA_HINT}")
+    if provider != "auto":
+        _refuse_fallback(runtime, provider)
     return runtime
+
+
+def _refuse_fallback(runtime: Any, provider: str) -> None:
+    if (ran := provider_of(runtime)) != provider:
+        raise ProviderError(f"provider {provider} fell back to {ran}: {CUDA_HINT}")
+    if strays := sum(elsewhere(runtime).get(operator, 0) for operator in CONVOLUTIONS):
+        raise ProviderError(f"provider {provider} leaves {strays} convolutions to another: {CUDA_HINT}")
+
+
+def elsewhere(runtime: Any) -> dict[str, int]:
+    """Operator -> nodes of an open session that its first provider does not run.
+
+    Empty on the CPU, and where ONNX Runtime does not say (before 1.24).
+    """
+    first = runtime.get_providers()[0]
+    if first == PROVIDERS["cpu"] or not hasattr(runtime, "get_provider_graph_assignment_info"):
+        return {}
+    parts = runtime.get_provider_graph_assignment_info()
+    return dict(Counter(node.op_type for part in parts if part.ep_name != first for node in part.get_nodes()))
 
 
 def _create(data: bytes, name: str, options: Any, providers: list[str]) -> Any:
@@ -132,20 +175,23 @@ def _choose(provider: str, available: list[str]) -> list[str]:
             f"provider {provider}: this onnxruntime was built without it: install onnxruntime-gpu"
         )
     if provider != "cpu" and not cuda_devices():
-        raise ProviderError(f"provider {provider}: the driver offers no CUDA device: ask for --provider cpu")
+        raise ProviderError(f"provider {provider}: {cuda_absence()}: ask for --provider cpu")
     helpers = {"tensorrt": ["tensorrt", "cuda", "cpu"], "cuda": ["cuda", "cpu"], "cpu": ["cpu"]}
     return [PROVIDERS[helper] for helper in helpers[provider] if PROVIDERS[helper] in available]
 
 
-def _preload_cuda(onnxruntime: Any) -> None:
-    """Load CUDA and cuDNN from the NVIDIA wheels that an environment may have. What it prints is logged."""
+def preload_cuda() -> str:
+    """Load CUDA and cuDNN from the NVIDIA wheels of an environment; returns what is complained of."""
+    import onnxruntime
+
     if not hasattr(onnxruntime, "preload_dlls"):  # new in ONNX Runtime 1.21
-        return
+        return ""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         onnxruntime.preload_dlls()
-    if printed.getvalue():
-        log.info("loading CUDA libraries: %s", " ".join(printed.getvalue().split()))
+    if complaint := " ".join(printed.getvalue().split()):
+        log.info("loading CUDA libraries: %s", complaint)
+    return complaint
 
 
 def provider_of(runtime: Any) -> str:
