@@ -19,7 +19,7 @@ SHARES = (0.0, 0.5, 0.9, 0.99)
 def write_plot(measured: dict[str, Profile], path: Path) -> None:
     """Draw the share of runs that took at most so many milliseconds, of one or two models by name.
 
-    A whole line is end to end, a dashed one the network alone. Raises SkdnError when `path` cannot be written.
+    A whole line is end to end, a dashed one the network alone. Raises SkdnError where it cannot be written.
     """
     with whole(path) as temporary:
         temporary.write_text(svg(measured), encoding="utf-8")
