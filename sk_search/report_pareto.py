@@ -71,7 +71,7 @@ def _scale(axes: Axes, costs: list[float]) -> None:
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.minorticks_off()
     else:
-        room = 0.15 * (high - low) or 0.1 * high
+        room = max(0.15 * (high - low), 0.1 * high)  # runs of one target would else look far apart
         axes.set_xlim(low - room, high + room)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
