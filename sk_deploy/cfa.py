@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bayer import PHASES
+from .claims import check_claim
 from .errors import ConfigError, RawError
 from .noise import NoiseProfile
 from .tags import Tag
@@ -21,9 +22,8 @@ from .tiff import Directory, Tiff
 CFA_PHOTOMETRIC = 32803
 LINEAR_RAW_PHOTOMETRIC = 34892
 UNCOMPRESSED = 1
-MAX_SIDE_PX = 65_535
-MAX_PIXELS = 500_000_000
-"""Three times the largest sensor on sale; beyond it a file is damaged or hostile."""
+MAX_LEVEL = 65_536
+"""Of black and white: counts have 16 bits, and some writers state the first count that cannot occur."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ def find_cfa(tiff: Tiff) -> Directory:
     Raises RawError, naming what the file holds instead, where there is none.
     """
     everything = [directory for top in tiff.chain for directory in top.walk()]
-    full = [d for d in everything if not tiff.integers(d, Tag.NEW_SUBFILE_TYPE, (0,))[0] & 1]
-    mosaics = [d for d in full if tiff.integers(d, Tag.PHOTOMETRIC) == (CFA_PHOTOMETRIC,)]
+    full = [d for d in everything if not tiff.integer(d, Tag.NEW_SUBFILE_TYPE, 0) & 1]
+    mosaics = [d for d in full if tiff.integer(d, Tag.PHOTOMETRIC, 0) == CFA_PHOTOMETRIC]
     if not mosaics:
-        if any(tiff.integers(d, Tag.PHOTOMETRIC) == (LINEAR_RAW_PHOTOMETRIC,) for d in everything):
+        if any(tiff.integer(d, Tag.PHOTOMETRIC, 0) == LINEAR_RAW_PHOTOMETRIC for d in everything):
             raise RawError(
                 f"{tiff.name}: a linear DNG, already demosaiced: skdn needs the camera's Bayer mosaic"
             )
@@ -101,6 +101,10 @@ def white_level(tiff: Tiff, cfa: Directory) -> Fraction:
     """WhiteLevel in counts after linearisation; without the tag, the highest count that can occur."""
     given = tiff.numbers(cfa, Tag.WHITE_LEVEL)
     if given:
+        if not 0 < given[0] <= MAX_LEVEL:
+            raise RawError(
+                f"{tiff.name}: white level {float(given[0]):g}, expected 1 to {MAX_LEVEL}: damaged"
+            )
         return Fraction(given[0])
     table = tiff.integers(cfa, Tag.LINEARIZATION_TABLE)
     return Fraction(max(table) if table else 2 ** bits_per_sample(tiff, cfa) - 1)
@@ -108,28 +112,27 @@ def white_level(tiff: Tiff, cfa: Directory) -> Fraction:
 
 def bits_per_sample(tiff: Tiff, cfa: Directory) -> int:
     """BitsPerSample of the stored values."""
-    return tiff.integers(cfa, Tag.BITS_PER_SAMPLE, (1,))[0]
+    return tiff.integer(cfa, Tag.BITS_PER_SAMPLE, 1)
 
 
 def _pixels(tiff: Tiff, directory: Directory) -> int:
-    width, height = (tiff.integers(directory, tag, (0,))[0] for tag in (Tag.IMAGE_WIDTH, Tag.IMAGE_LENGTH))
+    width, height = (tiff.integer(directory, tag, 0) for tag in (Tag.IMAGE_WIDTH, Tag.IMAGE_LENGTH))
     return width * height
 
 
 def _shape(tiff: Tiff, cfa: Directory) -> tuple[int, int]:
-    width, height = (tiff.integers(cfa, tag, (0,))[0] for tag in (Tag.IMAGE_WIDTH, Tag.IMAGE_LENGTH))
-    if not (2 <= width <= MAX_SIDE_PX and 2 <= height <= MAX_SIDE_PX and width * height <= MAX_PIXELS):
-        raise RawError(f"{tiff.name}: claims {width}×{height} pixels: damaged, or not a photograph")
+    width, height = (tiff.integer(cfa, tag, 0) for tag in (Tag.IMAGE_WIDTH, Tag.IMAGE_LENGTH))
+    check_claim(tiff.name, height, width)
     return height, width
 
 
 def _check_samples(tiff: Tiff, cfa: Directory) -> None:
-    if (samples := tiff.integers(cfa, Tag.SAMPLES_PER_PIXEL, (1,))[0]) != 1:
+    if (samples := tiff.integer(cfa, Tag.SAMPLES_PER_PIXEL, 1)) != 1:
         raise RawError(f"{tiff.name}: a mosaic of {samples} samples a pixel, expected 1")
-    if tiff.integers(cfa, Tag.SAMPLE_FORMAT, (1,))[0] != 1 or not 2 <= bits_per_sample(tiff, cfa) <= 16:
+    if tiff.integer(cfa, Tag.SAMPLE_FORMAT, 1) != 1 or not 2 <= bits_per_sample(tiff, cfa) <= 16:
         bits = bits_per_sample(tiff, cfa)
         raise RawError(f"{tiff.name}: a mosaic of {bits}-bit or floating-point samples, expected 8 to 16 bit")
-    if tiff.integers(cfa, Tag.CFA_LAYOUT, (1,))[0] != 1:
+    if tiff.integer(cfa, Tag.CFA_LAYOUT, 1) != 1:
         raise RawError(f"{tiff.name}: a staggered colour filter array, expected a rectangular Bayer mosaic")
 
 
@@ -141,7 +144,9 @@ def _check_pixels_present(tiff: Tiff, cfa: Directory, height: int, width: int) -
     end = max(offset + count for offset, count in zip(offsets, counts, strict=True))
     if end > len(tiff.data):
         raise RawError(f"{tiff.name}: truncated: its pixels end at byte {end}, the file at {len(tiff.data)}")
-    if tiff.integers(cfa, Tag.COMPRESSION, (UNCOMPRESSED,))[0] == UNCOMPRESSED:
+    if sum(counts) > len(tiff.data):
+        raise RawError(f"{tiff.name}: its strips or tiles overlap: damaged")
+    if tiff.integer(cfa, Tag.COMPRESSION, UNCOMPRESSED) == UNCOMPRESSED:
         needed = height * width * bits_per_sample(tiff, cfa) // 8
         if sum(counts) < needed:
             raise RawError(
@@ -177,19 +182,24 @@ def _black(tiff: Tiff, cfa: Directory) -> NDArray[np.float32]:
                 f"{tiff.name}: {len(levels)} black levels in {rows}×{columns}, expected at most 2×2"
             )
         rows, columns, levels = 1, 1, levels[:1]
+    if not all(0 <= level <= MAX_LEVEL for level in levels):
+        raise RawError(f"{tiff.name}: black levels {levels}, expected 0 to {MAX_LEVEL}: damaged")
     pattern = np.array(levels, np.float32).reshape(rows, columns)
     return np.tile(pattern, (2 // rows, 2 // columns))
 
 
 def _deltas(tiff: Tiff, cfa: Directory, tag: Tag, length: int) -> NDArray[np.float32]:
-    deltas = np.array([float(delta) for delta in tiff.numbers(cfa, tag)] or [0.0] * length, np.float32)
-    if len(deltas) != length:
+    deltas = [float(delta) for delta in tiff.numbers(cfa, tag)] or [0.0] * length
+    if len(deltas) != length or any(abs(delta) > MAX_LEVEL for delta in deltas):
         raise RawError(f"{tiff.name}: tag {tag.name} has {len(deltas)} values for {length} lines: damaged")
-    return deltas
+    return np.array(deltas, np.float32)
 
 
 def _noise(tiff: Tiff, cfa: Directory) -> NoiseProfile | None:
-    values = [float(value) for value in tiff.numbers(cfa, Tag.NOISE_PROFILE)]
+    try:
+        values = [float(value) for value in tiff.numbers(cfa, Tag.NOISE_PROFILE)]
+    except RawError:
+        return None
     if len(values) < 2 or len(values) % 2:
         return None
     try:

@@ -15,6 +15,9 @@ from .raw_image import RawImage
 from .treatment import Treatment
 from .whole import whole
 
+LEAST_SIDE_PX = 22
+"""LibRaw takes what is smaller for no photograph."""
+
 
 def write_dng(
     raw: RawImage,
@@ -38,6 +41,12 @@ def write_dng(
         )
     if not np.all(np.isfinite(mosaic)):
         raise RawError(f"{raw.path.name}: the result has values that are no numbers: not written")
+    top, left, bottom, right = raw.area
+    if min(bottom - top, right - left) < LEAST_SIDE_PX:
+        raise RawError(
+            f"{raw.path.name}: {right - left}×{bottom - top} pixels, LibRaw reads no DNG below "
+            f"{LEAST_SIDE_PX}×{LEAST_SIDE_PX}"
+        )
     _refuse_original(raw.path, target)
     treatment = Treatment(noise, strength, software)
     chunks = patch(_reread(raw.path), raw, mosaic, treatment) if raw.is_dng else build(raw, mosaic, treatment)

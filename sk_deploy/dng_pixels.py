@@ -11,15 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .cfa import UNCOMPRESSED, bits_per_sample
+from .claims import check_claim
 from .counts import HIGHEST_COUNT
 from .errors import RawError
+from .jpeg import LOSSLESS, read_frame
 from .tags import Tag
 from .tiff import Directory, Tiff
 
 _JPEG = 7
-_LOSSLESS_FRAME = 0xC3
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""JPEG start-of-frame markers; 0xC3 is lossless with Huffman codes."""
 
 
 def decode_counts(tiff: Tiff, cfa: Directory, height: int, width: int) -> NDArray[np.uint16] | None:
@@ -28,7 +27,7 @@ def decode_counts(tiff: Tiff, cfa: Directory, height: int, width: int) -> NDArra
     Raises RawError where the file holds less than the whole mosaic. `cfa.read_facts` has checked that strips
     and tiles lie inside the file.
     """
-    compression = tiff.integers(cfa, Tag.COMPRESSION, (UNCOMPRESSED,))[0]
+    compression = tiff.integer(cfa, Tag.COMPRESSION, UNCOMPRESSED)
     unusual = (
         Tag.ROW_INTERLEAVE_FACTOR,
         Tag.COLUMN_INTERLEAVE_FACTOR,
@@ -38,8 +37,9 @@ def decode_counts(tiff: Tiff, cfa: Directory, height: int, width: int) -> NDArra
     if any(set(tiff.integers(cfa, tag, (1,))) != {1} for tag in unusual):
         return None
     tile_height, tile_width, blocks = _blocks(tiff, cfa, height, width)
-    if compression == _JPEG and all(_frame(block) == _LOSSLESS_FRAME for block in blocks):
+    if compression == _JPEG and all(_is_lossless(block) for block in blocks):
         decode = _decode_lossless
+        check_claim(tiff.name, height, width, at_most=8 * sum(map(len, blocks)))  # a code takes a bit
     elif compression == UNCOMPRESSED:
         decode = _decode_uncompressed
     else:
@@ -64,11 +64,11 @@ def decode_counts(tiff: Tiff, cfa: Directory, height: int, width: int) -> NDArra
 def _blocks(tiff: Tiff, cfa: Directory, height: int, width: int) -> tuple[int, int, list[memoryview]]:
     """Height and width of a strip or tile, and the bytes of each, row by row."""
     if Tag.TILE_OFFSETS in cfa.entries:
-        tile_height = tiff.integers(cfa, Tag.TILE_LENGTH, (0,))[0]
-        tile_width = tiff.integers(cfa, Tag.TILE_WIDTH, (0,))[0]
+        tile_height = tiff.integer(cfa, Tag.TILE_LENGTH, 0)
+        tile_width = tiff.integer(cfa, Tag.TILE_WIDTH, 0)
         offsets, lengths = tiff.integers(cfa, Tag.TILE_OFFSETS), tiff.integers(cfa, Tag.TILE_BYTE_COUNTS)
     else:
-        tile_height, tile_width = min(height, tiff.integers(cfa, Tag.ROWS_PER_STRIP, (height,))[0]), width
+        tile_height, tile_width = min(height, tiff.integer(cfa, Tag.ROWS_PER_STRIP, height)), width
         offsets, lengths = tiff.integers(cfa, Tag.STRIP_OFFSETS), tiff.integers(cfa, Tag.STRIP_BYTE_COUNTS)
     if not (0 < tile_height < 2**20 and 0 < tile_width < 2**20 and tile_height * tile_width < 2**30):
         raise RawError(f"{tiff.name}: tiles of {tile_width}×{tile_height} pixels: damaged")
@@ -103,6 +103,9 @@ def _decode_lossless(
     tiff: Tiff, cfa: Directory, block: memoryview, rows: int, width: int
 ) -> NDArray[np.uint16]:
     """The frame's samples in order fill the rows, however many components share them."""
+    frame = read_frame(block)
+    if frame is None or frame.samples > 8 * len(block):  # each takes a bit at least
+        raise RawError(f"{tiff.name}: a lossless JPEG tile that claims more than its bytes can hold: damaged")
     try:
         samples = imagecodecs.jpeg8_decode(bytes(block))
     except (imagecodecs.Jpeg8Error, ValueError) as error:
@@ -114,11 +117,6 @@ def _decode_lossless(
     return samples.reshape(-1, width)[:rows].astype(np.uint16, copy=False)
 
 
-def _frame(block: memoryview) -> int | None:
-    """The start-of-frame marker of a JPEG; None where there is none."""
-    at = 2
-    while bytes(block[:2]) == b"\xff\xd8" and at + 4 <= len(block) and block[at] == 0xFF:
-        if block[at + 1] in _FRAMES:
-            return block[at + 1]
-        at += 2 + int.from_bytes(block[at + 2 : at + 4], "big")
-    return None
+def _is_lossless(block: memoryview) -> bool:
+    frame = read_frame(block)
+    return frame is not None and frame.marker == LOSSLESS

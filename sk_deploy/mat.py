@@ -8,6 +8,7 @@ shows a mosaic [H,W] as [W,H], so its axes are reversed here.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .claims import DEFLATE_AT_BEST, MAX_PIXELS
 from .errors import RawError
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -61,20 +63,33 @@ def _read_hdf5(file: IO[bytes], variable: str, name: str) -> NDArray[Any]:
     import h5py
 
     with h5py.File(file, "r") as content:
-        found = {key: content[key] for key in content if not key.startswith("#")}
+        links = {key: content.get(key, getlink=True) for key in content if not key.startswith("#")}
+        found = {key: content[key] for key, link in links.items() if isinstance(link, h5py.HardLink)}
         _check_variable(found, variable, name)
         dataset = found[variable]
         if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu":
             raise RawError(f"{name}: variable {variable} is no array of numbers")
+        if dataset.is_virtual or dataset.external:
+            raise RawError(f"{name}: variable {variable} is stored in other files: expected one file")
+        _check_size(dataset.shape, variable, name)
+        if dataset.nbytes > DEFLATE_AT_BEST * dataset.id.get_storage_size():
+            raise RawError(f"{name}: variable {variable} claims {dataset.shape}, which its bytes cannot hold")
         return np.asarray(dataset[()]).T
 
 
 def _read_older(file: IO[bytes], variable: str, name: str) -> NDArray[Any]:
     import scipy.io
 
-    found = scipy.io.loadmat(file)
-    _check_variable({key: found[key] for key in found if not key.startswith("__")}, variable, name)
-    return np.asarray(found[variable])
+    shapes = {key: shape for key, shape, _ in scipy.io.whosmat(file)}
+    _check_variable(shapes, variable, name)
+    _check_size(shapes[variable], variable, name)
+    file.seek(0)
+    return np.asarray(scipy.io.loadmat(file, variable_names=[variable])[variable])
+
+
+def _check_size(shape: tuple[int, ...], variable: str, name: str) -> None:
+    if math.prod(shape) > MAX_PIXELS:
+        raise RawError(f"{name}: variable {variable} claims {shape} numbers: damaged, or not a photograph")
 
 
 def _check_variable(found: Mapping[str, object], variable: str, name: str) -> None:

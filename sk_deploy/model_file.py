@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import stat
+from collections.abc import Iterator
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from .errors import ModelError
 from .spec import METADATA_KEY, ModelSpec
+
+MAX_BYTES = 2**29
+"""A hundred times the paper's largest network."""
 
 
 def read_model(path: str | Path) -> tuple[bytes, ModelSpec]:
@@ -17,6 +23,10 @@ def read_model(path: str | Path) -> tuple[bytes, ModelSpec]:
     """
     path = Path(path)
     try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode) or about.st_size > MAX_BYTES:
+            size = f"{about.st_size / 2**20:.0f} MiB"
+            raise ModelError(f"model {path}: {size}, expected a file of at most {MAX_BYTES // 2**20} MiB")
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"model {path}: cannot be read ({error.strerror})") from error
@@ -40,7 +50,7 @@ def _check(data: bytes, name: str) -> ModelSpec:
         spec = ModelSpec.from_json(metadata[METADATA_KEY])
     except ModelError as error:
         raise ModelError(f"model {name}: {error}") from error
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model)):
         raise ModelError(f"model {name}: its weights are in another file, expected one file: export it again")
     inputs = sorted(_signature(value) for value in model.graph.input)
     outputs = [_signature(value) for value in model.graph.output]
@@ -52,10 +62,27 @@ def _check(data: bytes, name: str) -> ModelSpec:
     return spec
 
 
+def _tensors(message: Any) -> Iterator[Any]:
+    """Every tensor in a model, wherever it is: weights, constants, and those of graphs inside nodes."""
+    import onnx
+
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for part in (value,) if hasattr(value, "ListFields") else value:
+            if isinstance(part, onnx.TensorProto):
+                yield part
+            else:
+                yield from _tensors(part)
+
+
 def _signature(value: Any) -> str:
     """A graph input or output in words: name, type, and its shape with ? for free axes."""
     import onnx
 
     tensor = value.type.tensor_type
     axes = ",".join(str(axis.dim_value) if axis.HasField("dim_value") else "?" for axis in tensor.shape.dim)
-    return f"{value.name} {onnx.TensorProto.DataType.Name(tensor.elem_type).lower()} [{axes}]"
+    kinds = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
+    kind = kinds.get(tensor.elem_type, f"type {tensor.elem_type}")
+    name = value.name if str(value.name).isprintable() else repr(value.name)
+    return shorten(f"{name} {kind} [{axes}]", 80)

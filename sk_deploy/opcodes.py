@@ -23,6 +23,8 @@ from .counts import HIGHEST_COUNT
 from .errors import RawError
 
 _FIX_BAD_PIXELS_CONSTANT = 4
+_MOST_MARKS = 8
+"""Each costs a pass over the mosaic."""
 _VALUES = {7: "MapTable", 8: "MapPolynomial", 10: "DeltaPerRow", 11: "DeltaPerColumn"}
 _FACTORS = {3: "FixVignetteRadial", 9: "GainMap", 12: "ScalePerRow", 13: "ScalePerColumn"}
 
@@ -49,6 +51,8 @@ def read_opcodes(data: bytes, name: str, *, linearised: bool) -> StoredOpcodes:
             found = (_VALUES | _FACTORS)[code]
             raise RawError(f"{name}: its opcode {found} acts before its linearisation table: not supported")
         only_gain_one |= code in _VALUES
+    if len(marks) > _MOST_MARKS:
+        raise RawError(f"{name}: its opcodes mark bad pixels by {len(marks)} counts, expected one: damaged")
     return StoredOpcodes(only_gain_one, tuple(marks))
 
 

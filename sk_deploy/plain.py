@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import re
 from dataclasses import dataclass
+from tokenize import TokenError
 
 import numpy as np
+from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 from numpy.typing import NDArray
 
+from .claims import DEFLATE_AT_BEST, check_claim
 from .errors import RawError
 from .mat import is_mat, read_mat
-from .tiff import is_tiff
+from .tags import Tag
+from .tiff import Tiff, is_tiff
 
 FLOAT_BLACK, FLOAT_WHITE = 4096, 61_440
 """Counts that stand for 0 and 1 of a float mosaic: room for −0.07 to 1.07."""
 
 _PGM_HEADER = re.compile(
-    rb"P5(?:\s+(?:#[^\n]*\n\s*)*)(\d+)(?:\s+(?:#[^\n]*\n\s*)*)(\d+)(?:\s+(?:#[^\n]*\n\s*)*)(\d+)\s"
+    rb"P5(?:\s+(?:#[^\n]*\n\s*)*)(\d{1,9})(?:\s+(?:#[^\n]*\n\s*)*)(\d{1,9})(?:\s+(?:#[^\n]*\n\s*)*)(\d{1,9})\s"
 )
 
 
@@ -83,8 +88,15 @@ def _from_float(pixels: NDArray[np.generic], name: str) -> PlainMosaic:
 
 def _decode_npy(data: bytes, name: str) -> NDArray[np.generic]:
     try:
+        file = io.BytesIO(data)
+        read_header = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}.get(read_magic(file))
+        if read_header is None:
+            raise ValueError("its version is for arrays of other things than numbers")
+        shape, _, kind = read_header(file)
+        if kind.kind in "fiu" and math.prod(shape) * kind.itemsize > len(data) - file.tell():
+            raise ValueError(f"{shape} of {kind} in a file of {len(data)} bytes")
         array: NDArray[np.generic] = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, TokenError) as error:
         raise RawError(f"{name}: a damaged NumPy array ({_first_line(error)})") from error
     return array
 
@@ -92,8 +104,9 @@ def _decode_npy(data: bytes, name: str) -> NDArray[np.generic]:
 def _decode_pgm(data: bytes, name: str) -> PlainMosaic:
     header = _PGM_HEADER.match(data)
     width, height, white = (int(number) for number in header.groups()) if header else (0, 0, 0)
-    if header is None or not (width >= 2 and height >= 2 and 1 <= white <= 65_535):
+    if header is None or not 1 <= white <= 65_535:
         raise RawError(f"{name}: a PGM whose header makes no sense: expected P5, width, height, maximum")
+    check_claim(name, height, width)
     kind = np.dtype(">u2" if white > 255 else "u1")
     if len(data) - header.end() < width * height * kind.itemsize:
         raise RawError(
@@ -106,6 +119,8 @@ def _decode_pgm(data: bytes, name: str) -> PlainMosaic:
 def _decode_png(data: bytes, name: str) -> NDArray[np.generic]:
     import imagecodecs
 
+    width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
+    check_claim(name, height, width, at_most=8 * DEFLATE_AT_BEST * len(data))
     try:
         pixels: NDArray[np.generic] = imagecodecs.png_decode(data)
     except (imagecodecs.PngError, ValueError) as error:
@@ -117,11 +132,21 @@ def _decode_tiff(data: bytes, name: str) -> NDArray[np.generic]:
     import tifffile
 
     logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it complains of is in our error
+    _check_tiff(data, name)
     try:
         pixels: NDArray[np.generic] = tifffile.imread(io.BytesIO(data), key=0)
     except Exception as error:  # tifffile raises whatever its codecs raise
         raise RawError(f"{name}: neither a camera raw nor a readable TIFF ({_first_line(error)})") from error
     return pixels
+
+
+def _check_tiff(data: bytes, name: str) -> None:
+    """Refuse what claims more pixels than its strips or tiles can hold: missing ones would be read as 0."""
+    tiff = Tiff(data, name)
+    page = tiff.chain[0]
+    width, height = (tiff.integer(page, tag, 0) for tag in (Tag.IMAGE_WIDTH, Tag.IMAGE_LENGTH))
+    stored = sum(tiff.integers(page, Tag.TILE_BYTE_COUNTS) or tiff.integers(page, Tag.STRIP_BYTE_COUNTS))
+    check_claim(name, height, width, at_most=8 * DEFLATE_AT_BEST * min(stored, len(data)))
 
 
 def _first_line(error: Exception) -> str:

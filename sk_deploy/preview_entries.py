@@ -6,7 +6,9 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from .claims import MAX_SIDE_PX
 from .errors import RawError
+from .jpeg import BASELINE, EXTENDED, read_frame
 from .preview import Pixels, encode_jpeg, fitting_size, render
 from .raw_image import RawImage
 from .tags import Kind, Tag
@@ -17,28 +19,42 @@ _REDUCED, _REDUCED_ALTERNATIVE = 1, 0x10001
 _UNCOMPRESSED, _OLD_JPEG, _JPEG = 1, 6, 7
 _RGB, _YCBCR = 2, 6
 _SRGB = 2
-_MAX_PREVIEW_PIXELS = 100_000_000
+_MOST_PIXELS = 4
+"""Of all previews together, as a multiple of the mosaic's."""
+_SMALL_PIXELS = 10_000_000
+"""That previews may have beside a mosaic of any size."""
 
 
 def find_previews(tiff: Tiff, cfa: Directory) -> list[Directory]:
-    """The directories that hold a reduced colour picture of the photograph."""
+    """The directories that hold a reduced colour picture of the photograph.
+
+    Raises RawError where they would be far larger than the photograph: each is developed and coded anew.
+    """
     everything = [directory for top in tiff.chain for directory in top.walk()]
-    return [directory for directory in everything if directory is not cfa and _is_preview(tiff, directory)]
+    previews = [
+        directory for directory in everything if directory is not cfa and _is_preview(tiff, directory)
+    ]
+    pixels = sum(_pixels(tiff, preview) for preview in previews)
+    if pixels > max(_MOST_PIXELS * _pixels(tiff, cfa), _SMALL_PIXELS):
+        raise RawError(f"{tiff.name}: {len(previews)} previews of {pixels / 1e6:.0f} MP together: damaged")
+    return previews
+
+
+def _pixels(tiff: Tiff, directory: Directory) -> int:
+    return tiff.integer(directory, Tag.IMAGE_WIDTH, 0) * tiff.integer(directory, Tag.IMAGE_LENGTH, 0)
 
 
 def _is_preview(tiff: Tiff, directory: Directory) -> bool:
     try:
-        kind = tiff.integers(directory, Tag.NEW_SUBFILE_TYPE, (_REDUCED,))[0]
-        photometric = tiff.integers(directory, Tag.PHOTOMETRIC, (_YCBCR,))[0]
-        samples = tiff.integers(directory, Tag.SAMPLES_PER_PIXEL, (3,))[0]
-        bits = tiff.integers(directory, Tag.BITS_PER_SAMPLE, (8,))[0]
-        width, height = (
-            tiff.integers(directory, tag, (0,))[0] for tag in (Tag.IMAGE_WIDTH, Tag.IMAGE_LENGTH)
-        )
+        kind = tiff.integer(directory, Tag.NEW_SUBFILE_TYPE, _REDUCED)
+        photometric = tiff.integer(directory, Tag.PHOTOMETRIC, _YCBCR)
+        samples = tiff.integer(directory, Tag.SAMPLES_PER_PIXEL, 3)
+        bits = tiff.integer(directory, Tag.BITS_PER_SAMPLE, 8)
+        width, height = (tiff.integer(directory, tag, 0) for tag in (Tag.IMAGE_WIDTH, Tag.IMAGE_LENGTH))
     except RawError:
         return False
     picture = photometric in (_RGB, _YCBCR) and (samples, bits) == (3, 8)
-    sane = 0 < width <= 65_535 and 0 < height <= 65_535 and width * height <= _MAX_PREVIEW_PIXELS
+    sane = 0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX
     return kind in (_REDUCED, _REDUCED_ALTERNATIVE) and picture and sane
 
 
@@ -47,12 +63,17 @@ def decode_preview(tiff: Tiff, preview: Directory) -> Pixels | None:
     try:
         offsets = tiff.integers(preview, Tag.STRIP_OFFSETS) or tiff.integers(preview, Tag.JPEG_OFFSET)
         lengths = tiff.integers(preview, Tag.STRIP_BYTE_COUNTS) or tiff.integers(preview, Tag.JPEG_LENGTH)
-        compression = tiff.integers(preview, Tag.COMPRESSION, (_UNCOMPRESSED,))[0]
+        compression = tiff.integer(preview, Tag.COMPRESSION, _UNCOMPRESSED)
         height, width = (tiff.integers(preview, tag)[0] for tag in (Tag.IMAGE_LENGTH, Tag.IMAGE_WIDTH))
-        strips = [bytes(tiff.data[at : at + size]) for at, size in zip(offsets, lengths, strict=True)]
+        if sum(lengths) > len(tiff.data):
+            return None
+        strips = [tiff.data[at : at + size] for at, size in zip(offsets, lengths, strict=True)]
         if compression == _UNCOMPRESSED:
             return np.frombuffer(b"".join(strips), np.uint8, height * width * 3).reshape(height, width, 3)
-        pixels: NDArray[np.uint8] = imagecodecs.jpeg8_decode(strips[0])
+        frame = read_frame(strips[0])
+        if frame is None or frame.marker not in (BASELINE, EXTENDED) or frame.samples > 4 * height * width:
+            return None
+        pixels: NDArray[np.uint8] = imagecodecs.jpeg8_decode(bytes(strips[0]))
     except (RawError, ValueError, IndexError, imagecodecs.Jpeg8Error):
         return None
     return pixels if len(strips) == 1 and pixels.ndim == 3 and pixels.shape[2] == 3 else None
@@ -71,7 +92,7 @@ def replace_preview(
         edits[Tag.PREVIEW_APPLICATION_VERSION] = None
     if Tag.PREVIEW_COLOR_SPACE in preview.entries:
         edits[Tag.PREVIEW_COLOR_SPACE] = layout.entry(Kind.LONG, _SRGB)
-    if tiff.integers(preview, Tag.COMPRESSION, (_UNCOMPRESSED,))[0] == _UNCOMPRESSED:
+    if tiff.integer(preview, Tag.COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED:
         return edits | _strip(layout, appendix, pixels, pixels.tobytes()) | _kind(layout, preview)
     full_colour = tiff.integers(preview, Tag.YCBCR_SUBSAMPLING, (2, 2)) == (1, 1)
     coded = encode_jpeg(pixels, "444" if full_colour else "420")

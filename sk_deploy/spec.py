@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from textwrap import shorten
 from typing import Any, cast
 
 from .errors import ModelError
@@ -60,11 +60,12 @@ class ModelSpec:
         """Parse and check. Raises ModelError for another schema, missing facts or facts of the wrong kind."""
         try:
             facts = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ModelError(f"model metadata is not JSON: {error}") from error
         if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
-            found = facts.get("schema") if isinstance(facts, dict) else type(facts).__name__
-            raise ModelError(f"model metadata has schema {found!r}, expected {SCHEMA}: use a matching skdn")
+            schema = facts.get("schema") if isinstance(facts, dict) else type(facts).__name__
+            found = shorten(repr(schema), 60)
+            raise ModelError(f"model metadata has schema {found}, expected {SCHEMA}: use a matching skdn")
         known = {f.name for f in dataclasses.fields(cls)}
         try:
             spec = cls(**{key: value for key, value in facts.items() if key in known})
@@ -72,7 +73,8 @@ class ModelSpec:
             raise ModelError(f"model metadata is incomplete: {error}") from error
         for name, expected, right in _KINDS:
             if not right(value := getattr(spec, name)):
-                raise ModelError(f"model metadata has {name} {value!r}, expected {expected}: export it again")
+                found = shorten(repr(value), 60)
+                raise ModelError(f"model metadata has {name} {found}, expected {expected}: export it again")
         return spec
 
 
@@ -80,25 +82,31 @@ def _text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def _short_line(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= 200 and value.isprintable()
+
+
 def _facts(value: object) -> bool:
     return isinstance(value, dict)
 
 
-def _count_from(least: int) -> Callable[[object], bool]:
-    return lambda value: type(value) is int and value >= least
+def _count(least: int, most: int) -> Callable[[object], bool]:
+    return lambda value: type(value) is int and least <= value <= most
 
 
 def _amount(value: object) -> bool:
-    return type(value) in (int, float) and 0 <= cast(float, value) < math.inf
+    return type(value) in (int, float) and 0 <= cast(float, value) < 1e18
 
 
 _KINDS: tuple[tuple[str, str, Callable[[object], bool]], ...] = (
-    *((name, "text", _text) for name in ("name", "licence", "conditioning", "training_data")),
-    *((name, "text", _text) for name in ("config_hash", "pooling", "precision", "pattern")),
+    *((name, "a line of text", _short_line) for name in ("name", "licence", "conditioning", "config_hash")),
+    *((name, "a line of text", _short_line) for name in ("pooling", "precision")),
+    ("training_data", "text", _text),
+    ("pattern", "'RGGB'", lambda value: value == "RGGB"),
     *((name, "an object", _facts) for name in ("genotype", "parity")),
-    ("multiple", "a whole number ≥ 1", _count_from(1)),
-    ("halo", "a whole number ≥ 0", _count_from(0)),
-    ("parameters", "a whole number ≥ 0", _count_from(0)),
-    ("macs_per_mp", "a number ≥ 0", _amount),
+    ("multiple", "a whole number from 1 to 256", _count(1, 256)),
+    ("halo", "a whole number from 0 to 2048", _count(0, 2048)),
+    ("parameters", "a whole number ≥ 0", _count(0, 2**62)),
+    ("macs_per_mp", "a number from 0 to 1e18", _amount),
 )
 """A fact, what it must be, in words and as a check."""

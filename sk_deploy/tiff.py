@@ -19,7 +19,11 @@ from .tags import Kind, Tag
 Number = int | float | Fraction
 
 MAX_DIRECTORIES = 256
-"""More directories than any camera writes; a guard against files that are made to be slow."""
+"""More directories than any camera writes; this and the next two guard against files made to be slow."""
+MAX_ENTRIES = 1024
+"""Of one directory. Directories may overlap, so a small file could claim millions."""
+MAX_VALUES = 65_536
+"""Of one numeric tag: the longest linearisation table, and a strip for every row."""
 
 
 _SIZES = {
@@ -64,7 +68,8 @@ class Entry:
     kind: int
     count: int
     value: memoryview | bytes | None
-    """The value's bytes in file order; None where the file does not hold them (outside it, unknown type)."""
+    """The value's bytes in file order; None where the file does not hold them: outside it, inside its header
+    (which changes when a directory moves), or of unknown type."""
     slot: bytes = b""
     """The value-or-offset bytes as the original directory has them; empty for an entry that is new."""
 
@@ -132,6 +137,8 @@ def _ratio(value: Fraction, limit: int) -> tuple[int, int]:
     """Numerator and denominator below `limit`: exact where that is possible, else the nearest below."""
     if value.denominator >= limit:
         value = value.limit_denominator(limit - 1)
+    if abs(value) >= limit:
+        return (limit - 1 if value > 0 else 1 - limit), 1
     while abs(value.numerator) >= limit:
         value = value.limit_denominator(max(value.denominator // 2, 1))
     return value.numerator, value.denominator
@@ -185,13 +192,15 @@ class Tiff:
             raise RawError(f"{self.name}: more than {MAX_DIRECTORIES} TIFF directories")
         self._seen.add(offset)
         directory = self._entries(offset)
-        subs = self.integers(directory, Tag.SUB_IFDS)
+        subs = self.integers(directory, Tag.SUB_IFDS, at_most=MAX_DIRECTORIES)
         directory.children = [self._directory(sub) for sub in subs if sub]
         return directory
 
     def _entries(self, offset: int) -> Directory:
         layout, size = self.layout, len(self.data)
         count_size, entry_size = (8, 20) if layout.big else (2, 12)
+        if offset < self.header_size:
+            raise RawError(f"{self.name}: a TIFF directory at byte {offset}, inside the header: damaged")
         if offset + count_size > size:
             raise RawError(f"{self.name}: truncated: a TIFF directory at byte {offset} of a file of {size}")
         (count,) = struct.unpack_from(f"{layout.order}{'Q' if layout.big else 'H'}", self.data, offset)
@@ -200,6 +209,10 @@ class Tiff:
         if end + layout.slot_size > size:
             raise RawError(
                 f"{self.name}: truncated: {count} TIFF entries at byte {offset} of a file of {size}"
+            )
+        if count > MAX_ENTRIES:
+            raise RawError(
+                f"{self.name}: a TIFF directory of {count} entries, at most {MAX_ENTRIES} make sense"
             )
         entries = {}
         for position in range(at, end, entry_size):  # of duplicates the last one counts, as in LibRaw
@@ -216,7 +229,7 @@ class Tiff:
         start = slot
         if length > width:
             (start,) = struct.unpack_from(f"{self.layout.order}{code}", self.data, slot)
-        known = kind in _SIZES and start + length <= len(self.data)
+        known = kind in _SIZES and self.header_size <= start and start + length <= len(self.data)
         value = self.data[start : start + length] if known else None
         return Entry(kind, count, value, bytes(self.data[slot : slot + width]))
 
@@ -228,14 +241,21 @@ class Tiff:
         except RawError:
             return None
 
-    def numbers(self, directory: Directory, tag: Tag) -> tuple[Number, ...]:
-        """The values of a numeric tag; () without it. Raises RawError for other types and missing bytes."""
+    def numbers(self, directory: Directory, tag: Tag, at_most: int = MAX_VALUES) -> tuple[Number, ...]:
+        """The values of a numeric tag, all finite; () without it.
+
+        Raises RawError for other types, missing bytes, and more than `at_most` values.
+        """
         entry = directory.entries.get(tag)
         if entry is None:
             return ()
         if entry.value is None:
             raise RawError(f"{self.name}: tag {tag.name} points outside the file: it is truncated or damaged")
         order, count = self.layout.order, entry.count
+        if count > at_most:
+            raise RawError(
+                f"{self.name}: tag {tag.name} has {count} values, at most {at_most} make sense: damaged"
+            )
         if entry.kind in (Kind.RATIONAL, Kind.SRATIONAL):
             code = "L" if entry.kind == Kind.RATIONAL else "l"
             parts = struct.unpack(f"{order}{2 * count}{code}", entry.value)
@@ -243,14 +263,23 @@ class Tiff:
             return tuple(Fraction(top, bottom) if bottom else Fraction(0) for top, bottom in pairs)
         if entry.kind not in _CODES:
             raise RawError(f"{self.name}: tag {tag.name} holds type {entry.kind}, expected numbers")
-        return struct.unpack(f"{order}{count}{_CODES[entry.kind]}", entry.value)
+        values: tuple[int | float, ...] = struct.unpack(f"{order}{count}{_CODES[entry.kind]}", entry.value)
+        if not all(map(math.isfinite, values)):
+            raise RawError(f"{self.name}: tag {tag.name} holds {values[:4]}, expected numbers: damaged")
+        return values
 
-    def integers(self, directory: Directory, tag: Tag, default: tuple[int, ...] = ()) -> tuple[int, ...]:
+    def integers(
+        self, directory: Directory, tag: Tag, default: tuple[int, ...] = (), at_most: int = MAX_VALUES
+    ) -> tuple[int, ...]:
         """The values of an integer tag, or `default`. Raises RawError where one is no whole number ≥ 0."""
-        values = self.numbers(directory, tag)
-        if any(not math.isfinite(value) or value < 0 or value != int(value) for value in values):
+        values = self.numbers(directory, tag, at_most)
+        if any(value < 0 or value != int(value) for value in values):
             raise RawError(f"{self.name}: tag {tag.name} holds {values[:4]}, expected whole numbers")
         return tuple(int(value) for value in values) or default
+
+    def integer(self, directory: Directory, tag: Tag, default: int) -> int:
+        """The first value of an integer tag that has few, or `default`. Raises RawError like `integers`."""
+        return self.integers(directory, tag, (default,), at_most=16)[0]
 
     def text(self, directory: Directory, tag: Tag) -> str:
         """An ASCII tag without padding; "" where it is missing or no text."""
