@@ -116,6 +116,7 @@ def test_bad_inputs(model: Path, shot: Path, mosaic: Path, tmp_path: Path) -> No
 def test_bad_models(model: Path, shot: Path, tmp_path: Path) -> None:
     refused(skdn("denoise", shot, "--model", "absent"), "model absent: no such file")
     refused(skdn("denoise", shot, "--model", shot), "not an ONNX file")
+    refused(skdn("denoise", tmp_path / "absent.dng", "--model", shot), "not an ONNX file")  # before any input
     models.identity(tmp_path / "future.onnx", schema=7)
     refused(skdn("denoise", shot, "--model", tmp_path / "future.onnx"), "schema 7, expected 1")
     plain = onnx.load(model)

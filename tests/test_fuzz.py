@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,18 +34,24 @@ def test_a_few_hundred(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_twenty_thousand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    outcomes = fuzz(tmp_path, seed=1, cases=ALL_CASES)
+    outcomes = fuzz(tmp_path, seed=1, cases=ALL_CASES, more=camera_seeds())
     with capsys.disabled():
         print(*(f"\n{count:7} {outcome}" for outcome, count in outcomes.most_common()))
     assert outcomes["done"] + outcomes["refused"] == ALL_CASES
 
 
-def fuzz(folder: Path, seed: int, cases: int) -> Counter[str]:
+def camera_seeds() -> list[Seed]:
+    """Small files of real cameras, where the shared data are: formats that only LibRaw decodes."""
+    folder = Path(__file__).parents[1].parent / "shared/data/raw"
+    return [Seed(path.suffix, path.read_bytes()) for path in sorted(folder.glob("*.kdc"))]
+
+
+def fuzz(folder: Path, seed: int, cases: int, more: Sequence[Seed] = ()) -> Counter[str]:
     """Denoise `cases` damaged files with a network that changes nothing, and count the outcomes."""
     denoiser = Denoiser.from_file(models.identity(folder / "model.onnx"), "cpu")
     rng, outcomes = random.Random(seed), Counter[str]()
     (folder / "seeds").mkdir()
-    kinds = [(raw_seeds(folder / "seeds"), None, 3), (plain_seeds(folder / "seeds"), "RGGB", 1)]
+    kinds = [([*raw_seeds(folder / "seeds"), *more], None, 3), (plain_seeds(folder / "seeds"), "RGGB", 1)]
     with ProcessPoolExecutor(1, get_context("spawn")) as reader:
         for number in range(0, cases, 100):
             for seeds, pattern, quarters in kinds:

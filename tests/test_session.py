@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import random
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_models as models
 import pytest
+from mutations import Seed, mutate
 
 from sk_deploy import session as session_module
 from sk_deploy.errors import ModelError, ProviderError
@@ -45,6 +47,60 @@ def test_refuses_what_is_no_model(tmp_path: Path) -> None:
     refuse(tmp_path / "text.onnx", "not an ONNX file")
     (tmp_path / "empty.onnx").touch()
     refuse(tmp_path / "empty.onnx", "no 'skdn' metadata")
+
+
+def test_refuses_what_is_too_large_or_no_file(tmp_path: Path) -> None:
+    with (tmp_path / "huge.onnx").open("wb") as file:
+        file.truncate(2**40)
+    refuse(tmp_path / "huge.onnx", "1048576 MiB, expected a file of at most 512 MiB")
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(ModelError, match=r"no such file|expected a file"):
+        Session(tmp_path / "folder.onnx", "cpu")
+
+
+def test_refuses_constants_in_another_file(tmp_path: Path) -> None:
+    """Inside the graph of a branch inside a node, too."""
+    (tmp_path / "weights").write_bytes(bytes(16))
+    tensor = onnx.helper.make_tensor("secret", onnx.TensorProto.FLOAT, [4], [0, 0, 0, 0])
+    constant = onnx.helper.make_node("Constant", [], ["c"], value=tensor)
+    branch = onnx.helper.make_graph(
+        [constant], "branch", [], [onnx.helper.make_tensor_value_info("c", onnx.TensorProto.FLOAT, [4])]
+    )
+    condition = np.array(True)
+    nodes = [
+        onnx.helper.make_node("If", ["flag"], ["unused"], then_branch=branch, else_branch=branch),
+        onnx.helper.make_node("Identity", ["input"], ["output"]),
+    ]
+    model = onnx.load(models.save(tmp_path / "m.onnx", nodes, {"flag": condition}, models.spec()))
+    value = model.graph.node[0].attribute[0].g.node[0].attribute[0].t
+    value.ClearField("float_data")
+    value.data_location = onnx.TensorProto.EXTERNAL
+    value.external_data.add(key="location", value="weights")
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    refuse(tmp_path / "m.onnx", "in another file")
+
+
+def test_damaged_models_are_refused_in_one_line(tmp_path: Path) -> None:
+    makers = (models.identity, models.noise_adder, models.unet)
+    seeds = [Seed(".onnx", make(tmp_path / f"{make.__name__}.onnx").read_bytes()) for make in makers]
+    rng, path, refused = random.Random(0), tmp_path / "damaged.onnx", 0
+    for _ in range(300):
+        path.write_bytes(mutate(rng.choice(seeds), rng))
+        reason = run_or_refuse(path)
+        assert "\n" not in reason
+        refused += reason != ""
+    assert refused > 200
+
+
+def run_or_refuse(path: Path) -> str:
+    """The message of the ModelError that opening or running a model raises; empty where it runs."""
+    try:
+        session = Session(path, "cpu", threads=1)
+        noise = None if session.spec.blind else np.zeros((1, 2), np.float32)
+        session.run(np.zeros((1, 4, 8, 8), np.float32), noise)
+    except ModelError as error:
+        return str(error)
+    return ""
 
 
 def test_refuses_foreign_metadata(tmp_path: Path) -> None:

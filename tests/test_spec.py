@@ -30,7 +30,10 @@ def test_facts_of_a_later_version_are_left_out() -> None:
             for name in ("multiple", "halo", "parameters")
             for value in (-1, 1.5, "2", True, None)
         ),
-        ("multiple", 0),
+        *(("multiple", value) for value in (0, 2**40)),
+        *((name, 10**300) for name in ("halo", "parameters", "macs_per_mp")),
+        *(("name", value) for value in ("two\nlines", "\x1b[2J", 1000 * "x")),
+        ("pattern", "BGGR"),
         *(("macs_per_mp", value) for value in (-1, "1e9", True, float("nan"), float("inf"), [1e9])),
         *((name, 3) for name in ("name", "licence", "conditioning", "pooling", "pattern", "config_hash")),
         ("training_data", ["photos"]),
@@ -49,7 +52,11 @@ def test_missing_facts_are_named() -> None:
         ModelSpec.from_json(json.dumps({key: value for key, value in FACTS.items() if key != "licence"}))
 
 
-@pytest.mark.parametrize("text", ["[1]", "3", json.dumps(FACTS | {"schema": 7}), "{"])
+@pytest.mark.parametrize(
+    "text",
+    ["[1]", "3", json.dumps(FACTS | {"schema": 7}), "{", 100_000 * "[", '{"schema": ' + 9999 * "9" + "}"],
+)
 def test_other_metadata(text: str) -> None:
-    with pytest.raises(ModelError, match=r"expected 1|not JSON"):
+    with pytest.raises(ModelError, match=r"expected 1|not JSON") as refused:
         ModelSpec.from_json(text)
+    assert len(str(refused.value)) < 200

@@ -123,7 +123,7 @@ def test_values_outside_the_file_are_refused_when_read_and_kept_when_copied() ->
 def test_integer_tags_hold_whole_numbers(value: float) -> None:
     layout = Layout("<", False)
     tiff = Tiff(file_with(layout, {Tag.IMAGE_WIDTH: layout.entry(Kind.DOUBLE, value)}))
-    with pytest.raises(RawError, match="expected (whole )?numbers"):
+    with pytest.raises(RawError, match=r"expected (whole )?numbers"):
         tiff.integers(tiff.chain[0], Tag.IMAGE_WIDTH)
 
 
