@@ -158,9 +158,9 @@ def _serve(connection: Connection) -> None:
     """The process: decode one file after the other until the connection ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
     _volunteer_for_the_out_of_memory_killer()
-    connection.send("ready")
-    _silence()
-    with suppress(EOFError, OSError):
+    with suppress(EOFError, OSError):  # the parent is gone
+        connection.send("ready")
+        _silence()
         while True:
             path, pattern, limit_s = connection.recv()
             if hasattr(signal, "setitimer"):  # not on Windows
