@@ -7,8 +7,7 @@ from dataclasses import dataclass
 BASELINE, EXTENDED, LOSSLESS = 0xC0, 0xC1, 0xC3
 """Start-of-frame markers: sequential with Huffman codes of 8 bits, the same of 12 bits, lossless."""
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_MAX_SCANS = 16
-"""More than any camera writes; each scan may cost as much time as the whole picture."""
+_SCAN = b"\xff\xda"
 
 
 @dataclass(frozen=True)
@@ -27,12 +26,19 @@ class Frame:
 
 
 def read_frame(data: memoryview) -> Frame | None:
-    """The frame of a JPEG; None where there is none, or more scans than make sense."""
+    """The frame of a JPEG; None where there is none."""
     at = 2
     while bytes(data[:2]) == b"\xff\xd8" and at + 10 <= len(data) and data[at] == 0xFF:
         if data[at + 1] in _FRAMES:
             height, width = (int.from_bytes(data[at + i : at + i + 2], "big") for i in (5, 7))
-            scans = bytes(data).count(b"\xff\xda")  # inside coded data, 0 follows every 255
-            return Frame(data[at + 1], height, width, data[at + 9]) if scans <= _MAX_SCANS else None
+            return Frame(data[at + 1], height, width, data[at + 9])
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
+
+
+def count_scans(data: bytes) -> int:
+    """How often the picture is gone over: each scan may take as long as a whole picture.
+
+    Inside coded data, 0 follows every 255, so markers cannot be mistaken.
+    """
+    return data.count(_SCAN)

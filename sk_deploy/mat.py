@@ -56,7 +56,7 @@ def read_mat(source: Path | bytes, variable: str, name: str = "") -> NDArray[Any
 
 
 def _is_hdf5(head: bytes) -> bool:
-    return HDF5_SIGNATURE in (head[: len(HDF5_SIGNATURE)], head[_USER_BLOCK:][: len(HDF5_SIGNATURE)])
+    return head.startswith(HDF5_SIGNATURE) or head.startswith(HDF5_SIGNATURE, _USER_BLOCK)
 
 
 def _read_hdf5(file: IO[bytes], variable: str, name: str) -> NDArray[Any]:

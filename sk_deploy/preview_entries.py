@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from .claims import MAX_SIDE_PX
 from .errors import RawError
-from .jpeg import BASELINE, EXTENDED, read_frame
+from .jpeg import BASELINE, EXTENDED, count_scans, read_frame
 from .preview import Pixels, encode_jpeg, fitting_size, render
 from .raw_image import RawImage
 from .tags import Kind, Tag
@@ -19,6 +19,8 @@ _REDUCED, _REDUCED_ALTERNATIVE = 1, 0x10001
 _UNCOMPRESSED, _OLD_JPEG, _JPEG = 1, 6, 7
 _RGB, _YCBCR = 2, 6
 _SRGB = 2
+_MAX_SCANS = 16
+"""Of a preview's JPEG, thumbnails inside it included."""
 _MOST_PIXELS = 4
 """Of all previews together, as a multiple of the mosaic's."""
 _SMALL_PIXELS = 10_000_000
@@ -73,7 +75,9 @@ def decode_preview(tiff: Tiff, preview: Directory) -> Pixels | None:
         frame = read_frame(strips[0])
         if frame is None or frame.marker not in (BASELINE, EXTENDED) or frame.samples > 4 * height * width:
             return None
-        pixels: NDArray[np.uint8] = imagecodecs.jpeg8_decode(bytes(strips[0]))
+        if count_scans(coded := bytes(strips[0])) > _MAX_SCANS:
+            return None
+        pixels: NDArray[np.uint8] = imagecodecs.jpeg8_decode(coded)
     except (RawError, ValueError, IndexError, imagecodecs.Jpeg8Error):
         return None
     return pixels if len(strips) == 1 and pixels.ndim == 3 and pixels.shape[2] == 3 else None

@@ -19,9 +19,13 @@ import scipy.io
 import tifffile
 from dng_layouts import DngLayout, noise_like_counts, write_layout
 
+from sk_deploy.cfa import find_cfa
 from sk_deploy.dng import write_dng
 from sk_deploy.errors import RawError
+from sk_deploy.preview_entries import decode_preview, find_previews
 from sk_deploy.raw import read_raw
+from sk_deploy.tags import Tag
+from sk_deploy.tiff import Tiff
 
 COUNTS = noise_like_counts(4, 48, 64)
 UNDEFINED = 7
@@ -280,6 +284,20 @@ def test_a_preview_whose_jpeg_claims_more_is_not_decoded(tmp_path: Path) -> None
     write_dng(raw, raw.mosaic, tmp_path / "out.dng", noise=None, software="test")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1024 * GROWTH_MIB
     np.testing.assert_array_equal(read_raw(tmp_path / "out.dng").stored, COUNTS)
+
+
+def test_a_preview_of_endless_scans_is_not_decoded(tmp_path: Path) -> None:
+    """A hundred scans of a picture that is black in each, as a progressive JPEG may have."""
+    data = dng(sub_ifd=True, preview_jpeg=True)
+    at = data.index(b"\xff\xda")
+    tiff = Tiff(data)
+    (preview,) = find_previews(tiff, find_cfa(tiff))
+    assert decode_preview(tiff, preview) is not None
+    offset, length = (tiff.integer(preview, tag, 0) for tag in (Tag.STRIP_OFFSETS, Tag.STRIP_BYTE_COUNTS))
+    coded = data[offset:at] + 100 * data[at : offset + length - 2] + b"\xff\xd9"
+    changed = with_field(with_field(data + coded, 273, value=len(data)), 279, value=len(coded))
+    tiff = Tiff(changed)
+    assert decode_preview(tiff, find_previews(tiff, find_cfa(tiff))[0]) is None
 
 
 def test_opcodes_that_mark_by_thousands_of_counts_are_refused(tmp_path: Path) -> None:
