@@ -134,7 +134,7 @@ def test_every_subnetwork_is_drawn():
     net = build_supernet(config.net, config.structure)
     with torch.no_grad():
         choices = argmax_choices(net, 4)
-        genotype = describe(net, cut(net, choices), choices, config)
+        genotype = describe(net, cut(net, choices), choices, config, round_to=4)
     found = genes(genotype)
     assert len(found) == len(superconvs(net)) == 3 * 10
     networks = list(dict.fromkeys(gene.place.network for gene in found))

@@ -300,7 +300,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("uneven",), "[1,30,32,32], but its noisy blocks are [1,32,32,32]"),
         (("photos",), "nothing to compare with"),
         (("photos", "--submission", "s.mat"), "--submission is for SIDD"),
-        (("absent",), "absent is not a folder"),
+        (("absent",), "absent holds nothing to compare with"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
