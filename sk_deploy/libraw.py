@@ -29,12 +29,16 @@ def read_camera(path: Path, tiff: Tiff | None) -> RawImage:
             sizes.top_margin + sizes.height,
             sizes.left_margin + sizes.width,
         )
+        height, width = area[2] - area[0], area[3] - area[1]
+        if min(height, width) < 2 or area[2] > stored.shape[0] or area[3] > stored.shape[1]:
+            raise RawError(
+                f"{path.name}: an active area {area} of a {stored.shape[1]}×{stored.shape[0]} mosaic: damaged"
+            )
         phase, site_colours = _sites(path, libraw)
         black = np.array(libraw.black_level_per_channel, np.float32)[site_colours]
         white = np.full((2, 2), libraw.white_level, np.float32)
         colour, other = _colour(libraw), libraw.other
     capture = _capture(tiff, other)
-    height, width = area[2] - area[0], area[3] - area[1]
     levels = Levels(black, white, np.zeros(height, np.float32), np.zeros(width, np.float32))
     check_levels(path.name, levels)
     return RawImage(

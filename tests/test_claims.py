@@ -230,6 +230,15 @@ def test_absurd_facts_are_refused(tmp_path: Path, damage: dict[str, int], says: 
     assert "\n" not in str(refused.value)
 
 
+def test_an_active_area_that_libraw_believes_is_refused(tmp_path: Path) -> None:
+    """With another magic number it is no TIFF, but LibRaw reads it, and its area is wider than its mosaic."""
+    data = bytearray(with_field(dng(area=(2, 2, 40, 40)), 256, value=39))
+    data[2] = 0x6F
+    (tmp_path / "in.dng").write_bytes(data)
+    with pytest.raises(RawError, match="an active area .2, 2, 40, 40. of a 39×48 mosaic"):
+        read_raw(tmp_path / "in.dng")
+
+
 def test_a_noise_profile_that_is_no_number_is_none(tmp_path: Path) -> None:
     (tmp_path / "in.dng").write_bytes(dng(noise=(float("nan"), 1e-6)))
     assert read_raw(tmp_path / "in.dng").noise is None
