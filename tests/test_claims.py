@@ -235,7 +235,7 @@ def test_an_active_area_that_libraw_believes_is_refused(tmp_path: Path) -> None:
     data = bytearray(with_field(dng(area=(2, 2, 40, 40)), 256, value=39))
     data[2] = 0x6F
     (tmp_path / "in.dng").write_bytes(data)
-    with pytest.raises(RawError, match="an active area .2, 2, 40, 40. of a 39×48 mosaic"):
+    with pytest.raises(RawError, match=r"an active area .2, 2, 40, 40. of a 39×48 mosaic"):
         read_raw(tmp_path / "in.dng")
 
 
