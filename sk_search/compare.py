@@ -18,11 +18,8 @@ from typing import Any
 from sk_deploy.errors import ConfigError
 from sk_deploy.genotype import genes
 
-from .config import BASELINES
+from .config import BASELINES, RIVALS
 from .record import RunRecord, StageRecord, is_number, read_record
-
-RIVALS = ("uniform", "random")
-"""The baselines that meet the same targets, so that a difference in PSNR is the value of the search."""
 
 EQUAL_COST = 0.1
 """A baseline whose cost is within this share of a group's costs the same: filters come in whole multiples."""

@@ -16,9 +16,11 @@ from typing import Any
 
 from sk_deploy.errors import ConfigError
 
-BASELINES = ("none", "uniform", "random")
-"""Types that choose without learning: the largest network (the paper's baseline), one choice everywhere, and
-any choice, the last two at the cost that a target names."""
+RIVALS = ("uniform", "random")
+"""Baselines at the cost that a target names: one choice everywhere, and any choice. What a search has on them
+is its value."""
+BASELINES = ("none", *RIVALS)
+"""Types that choose without learning; none: the largest network, the paper's baseline."""
 TYPES = ("joint", "factorized", "filterwise", "filterwise-attention", "coupled", *BASELINES)
 """Superkernels."""
 MODES = ("full", "separate")
@@ -108,7 +110,7 @@ class StructureConfig:
         _one_of("bias_rule", self.bias_rule, ("marginal", "paper"))
         if self.type == "none" and self.targets():
             raise ConfigError("type none searches nothing, so it cannot meet a target: leave the target out")
-        if self.type in ("uniform", "random") and not self.targets():
+        if self.type in RIVALS and not self.targets():
             raise ConfigError(f"type {self.type} is a network of a given cost: give it a target")
 
     def targets(self) -> dict[str, float]:

@@ -19,7 +19,7 @@ import torch
 from sk_deploy.errors import ConfigError
 
 from . import parallel
-from .config import RunConfig, StructureConfig
+from .config import RIVALS, RunConfig, StructureConfig
 from .lut import LatencyTable
 from .record import read_object, read_record
 from .run import load_genotype, write_json
@@ -28,7 +28,6 @@ from .stages import finish_stages
 from .training import Report
 
 _SCHEMA = 1
-_BASELINES = ("uniform", "random")
 
 
 def study(
@@ -65,7 +64,7 @@ def study(
         _complete(out / f"{config.structure.type}-{seed}", replace(config, seed=seed), report, lut)
         for seed in every_seed
     ]
-    for kind in _BASELINES if baselines else ():
+    for kind in RIVALS if baselines else ():
         rival = replace(config, structure=_at_cost_of(runs[:seeds], config.structure, kind))
         runs += [
             _complete(out / f"{kind}-{seed}", replace(rival, seed=seed), report, lut) for seed in every_seed
