@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -138,7 +139,7 @@ def _denoise(
         source=job.source,
         target=job.target,
         status="done",
-        megapixels=raw.mosaic.size / 1e6,
+        megapixels=math.prod(raw.shape) / 1e6,
         noise=noise,
         noise_source=noise_source,
         model=denoiser.spec.name,

@@ -1,4 +1,4 @@
-"""Between raw counts and the [0,1] scale, both ways.
+"""A denoised mosaic as the raw counts of a file.
 
 Denoised values are fractional. Rounding a 10-bit file's pixels back to 10 bits would lose most of the gain in
 its shadows, so counts are stored at an integer gain, with the levels multiplied by the same gain. The gain is
@@ -15,35 +15,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .raw_image import Levels, RawImage
+from .levels import to_counts
+from .raw_image import RawImage
 
 Floats = NDArray[np.float32]
 
 HIGHEST_COUNT = 65_535
 _WHOLE = 1 / 32
 """Float32 noise: counts this near a whole number are that number (65535 · 2⁻²³ is a quarter of it)."""
-
-
-def normalise(counts: NDArray[np.uint16], levels: Levels) -> Floats:
-    """Counts [H,W] of the active area -> (counts − black) / (white − black), float32 [H,W], not clipped."""
-    mosaic = counts.astype(np.float32)
-    mosaic -= levels.rows[:, None]
-    mosaic -= levels.columns[None, :]
-    for i, j in np.ndindex(2, 2):
-        mosaic[i::2, j::2] -= levels.black[i, j]
-        mosaic[i::2, j::2] /= levels.white[i, j] - levels.black[i, j]
-    return mosaic
-
-
-def to_counts(mosaic: Floats, levels: Levels) -> Floats:
-    """The inverse of `normalise`, before rounding: float32 counts [H,W]."""
-    counts = mosaic.astype(np.float32)
-    for i, j in np.ndindex(2, 2):
-        counts[i::2, j::2] *= levels.white[i, j] - levels.black[i, j]
-        counts[i::2, j::2] += levels.black[i, j]
-    counts += levels.columns[None, :]
-    counts += levels.rows[:, None]
-    return counts
 
 
 def choose_gain(counts: Floats, highest: float) -> int:

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bayer import PHASES
-from .counts import normalise
 from .errors import RawError
 from .exif import read_capture
-from .raw_image import Capture, Colour, Levels, RawImage, camera_name, check_levels
+from .levels import Levels, check_levels
+from .raw_image import Capture, Colour, RawImage, camera_name
 from .tiff import Tiff
 
 
@@ -43,7 +43,6 @@ def read_camera(path: Path, tiff: Tiff | None) -> RawImage:
     check_levels(path.name, levels)
     return RawImage(
         path=path,
-        mosaic=normalise(stored[area[0] : area[2], area[1] : area[3]], levels),
         phase=phase,
         black=black,
         white=white,

@@ -14,13 +14,12 @@ import numpy as np
 
 from .bayer import PHASES
 from .cfa import is_dng
-from .counts import normalise
 from .errors import RawError
 from .libraw import NotARaw, read_camera
 from .mat import is_mat
 from .plain import PlainMosaic, read_mat_mosaic, read_plain
 from .raw_dng import read_dng
-from .raw_image import Capture, Colour, Levels, RawImage, camera_name
+from .raw_image import Capture, Colour, RawImage, camera_name
 from .sidd_metadata import metadata_path, read_sidd_metadata
 from .tags import Tag
 from .tiff import Tiff, is_tiff
@@ -114,10 +113,8 @@ def _from_plain(path: Path, plain: PlainMosaic, pattern: str | None) -> RawImage
         raise RawError(f"{path.name}: a plain mosaic does not name its phase: give it (--pattern {phases})")
     height, width = plain.counts.shape
     black, white = (np.full((2, 2), level, np.float32) for level in (plain.black, plain.white))
-    levels = Levels(black, white, np.zeros(height, np.float32), np.zeros(width, np.float32))
     return RawImage(
         path=path,
-        mosaic=normalise(plain.counts, levels) if plain.exact is None else plain.exact,
         phase=pattern,
         black=black,
         white=white,
@@ -128,6 +125,7 @@ def _from_plain(path: Path, plain: PlainMosaic, pattern: str | None) -> RawImage
         stored=plain.counts,
         area=(0, 0, height, width),
         crop=(0, 0, height, width),
-        black_rows=levels.rows,
-        black_columns=levels.columns,
+        black_rows=np.zeros(height, np.float32),
+        black_columns=np.zeros(width, np.float32),
+        exact=plain.exact,
     )

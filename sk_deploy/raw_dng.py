@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .cfa import CfaFacts, find_cfa, read_facts
-from .counts import normalise
 from .dng_colour import read_colour
 from .dng_pixels import decode_counts
 from .errors import RawError
 from .exif import read_capture
+from .levels import Levels, check_levels
 from .libraw import NotARaw, flat_counts, open_libraw
-from .raw_image import Levels, RawImage, camera_name, check_levels
+from .raw_image import RawImage, camera_name
 from .tags import Tag
 from .tiff import Tiff
 
@@ -34,12 +34,10 @@ def read_dng(path: Path, tiff: Tiff) -> RawImage:
     white = np.full((2, 2), facts.white, np.float32)
     levels = Levels(facts.black, white, facts.black_rows, facts.black_columns)
     check_levels(path.name, levels)
-    top, left, bottom, right = facts.area
     capture = read_capture(tiff)
     orientation = tiff.integers(tiff.chain[0], Tag.ORIENTATION, (1,))[0]
     return RawImage(
         path=path,
-        mosaic=normalise(stored[top:bottom, left:right], levels),
         phase=facts.phase,
         black=levels.black,
         white=levels.white,

@@ -9,22 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import RawError
+from .levels import Indices, Levels, normalise
 from .noise import NoiseProfile
-
-
-@dataclass(frozen=True, eq=False)
-class Levels:
-    """Black and white of an active area [H,W], in raw counts."""
-
-    black: NDArray[np.float32]
-    """[2,2]; black[i,j] belongs to rows i::2 and columns j::2."""
-    white: NDArray[np.float32]
-    """[2,2]."""
-    rows: NDArray[np.float32]
-    """[H], added to `black` row by row."""
-    columns: NDArray[np.float32]
-    """[W], added to `black` column by column."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +43,6 @@ class RawImage:
     """A Bayer mosaic and what is needed to denoise it and to write it back."""
 
     path: Path
-    mosaic: NDArray[np.float32]
-    """[H,W] of the active area: (raw − black) / (white − black), negatives and values above 1 kept."""
     phase: str
     """Of mosaic[0,0]: one of bayer.PHASES."""
     black: NDArray[np.float32]
@@ -85,18 +69,38 @@ class RawImage:
     capture: Capture = field(default_factory=Capture)
     is_dng: bool = False
     """Whether `path` is a DNG, so that the output can be the patched original."""
+    exact: NDArray[np.float32] | None = None
+    """The mosaic of a file of fractions, which `stored` rounds."""
 
     @property
     def levels(self) -> Levels:
-        """Black and white, for `counts`."""
+        """Black and white of the active area."""
         return Levels(self.black, self.white, self.black_rows, self.black_columns)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the active area."""
+        top, left, bottom, right = self.area
+        return bottom - top, right - left
 
-def check_levels(name: str, levels: Levels) -> None:
-    """Raise RawError unless every black is below its white."""
-    if not np.all(levels.white > levels.black):
-        black, white = levels.black.max(), levels.white.min()
-        raise RawError(f"{name}: black level {black:g} is not below white level {white:g}: damaged metadata")
+    @property
+    def mosaic(self) -> NDArray[np.float32]:
+        """[H,W] of the active area: (raw − black) / (white − black), negatives and values above 1 kept.
+
+        Made anew from `stored`, which takes half the memory; `window` makes a part of it.
+        """
+        if self.exact is not None:
+            return self.exact
+        top, left, bottom, right = self.area
+        return normalise(self.stored[top:bottom, left:right], self.levels)
+
+    def window(self, rows: Indices, columns: Indices) -> NDArray[np.float32]:
+        """mosaic[rows][:, columns]; even and odd rows must take turns, and columns too."""
+        if self.exact is not None:
+            return self.exact[rows[:, None], columns]
+        top, left, _, _ = self.area
+        counts = self.stored[top + rows[:, None], left + columns]
+        return normalise(counts, self.levels.at(rows, columns))
 
 
 def camera_name(capture: Capture) -> str:
