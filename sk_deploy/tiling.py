@@ -36,16 +36,16 @@ def plan_spans(size: int, tile: int, halo: int, multiple: int) -> list[Span]:
     The mosaic is continued by mirroring up to the next multiple; that end is never kept. The tiles are as
     short as their number allows. Raises ConfigError when a tile is smaller than two halos and one multiple.
     """
-    padded = _round_up(size, multiple)
+    padded = round_up(size, multiple)
     if padded <= tile:
         return [Span(0, padded, 0, size)]
-    halo = _round_up(halo, multiple)
+    halo = round_up(halo, multiple)
     longest_step = tile // multiple * multiple - 2 * halo
     if longest_step <= 0:
         least_px = 2 * (2 * halo + multiple)
         raise ConfigError(f"tile of {2 * tile} px: this model needs at least {least_px} px")
     count = -(-(padded - 2 * halo) // longest_step)
-    step = _round_up(-(-(padded - 2 * halo) // count), multiple)
+    step = round_up(-(-(padded - 2 * halo) // count), multiple)
     length = step + 2 * halo
     origins = [min(index * step, padded - length) for index in range(count)]
     seams = [(left + right + length) // 2 for left, right in pairwise(origins)]
@@ -95,13 +95,13 @@ def _reflected(
 ) -> NDArray[np.float32]:
     """A tile [2h,2w] of the mosaic and its reflection."""
     height, width = mosaic.shape
-    row_sites = _reflect(2 * row.origin - above, 2 * row.length, height)
-    column_sites = _reflect(2 * column.origin - before, 2 * column.length, width)
+    row_sites = reflect(2 * row.origin - above, 2 * row.length, height)
+    column_sites = reflect(2 * column.origin - before, 2 * column.length, width)
     tile: NDArray[np.float32] = mosaic[row_sites[:, None], column_sites]
     return tile
 
 
-def _reflect(start: int, length: int, size: int) -> NDArray[np.intp]:
+def reflect(start: int, length: int, size: int) -> NDArray[np.intp]:
     """Indices start, start + 1, ... folded into 0 ... size − 1 about the end sites, so their parity stays."""
     if size == 1:
         raise ConfigError("a mosaic one pixel wide has no Bayer phase: expected at least 2×2 pixels")
@@ -134,5 +134,5 @@ def _kept(span: Span, outside: int, size: int) -> tuple[slice, slice]:
     return slice(start, stop), slice(start - origin, stop - origin)
 
 
-def _round_up(length: int, multiple: int) -> int:
+def round_up(length: int, multiple: int) -> int:
     return -(-length // multiple) * multiple
