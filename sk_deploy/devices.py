@@ -54,7 +54,7 @@ def cuda_absence() -> str:
 @functools.cache
 def _cuda() -> tuple[tuple[str, ...], str]:
     """Names of the devices, or why there are none."""
-    driver = _cuda_driver()
+    driver = cuda_driver()
     if driver is None:
         return (), f"no NVIDIA driver ({CUDA_DRIVERS[sys.platform == 'win32']} not found)"
     count = ctypes.c_int()
@@ -65,7 +65,8 @@ def _cuda() -> tuple[tuple[str, ...], str]:
     return names, "" if names else "the NVIDIA driver offers no device"
 
 
-def _cuda_driver() -> ctypes.CDLL | None:
+def cuda_driver() -> ctypes.CDLL | None:
+    """The NVIDIA driver's library; None without one."""
     try:
         return ctypes.CDLL(CUDA_DRIVERS[sys.platform == "win32"])
     except OSError:
