@@ -46,7 +46,7 @@ def parse_size(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
     help="Measure the latency table of a search space into FILE (JSON), in place of a model.",
 )
 @click.option(
-    "--preset", metavar="NAME", help="With --lut: the preset that will be searched.  [default: compact]"
+    "--preset", metavar="NAME", help="With --lut: the preset that will be searched.  [default: small]"
 )
 @click.option("--arch", metavar="NAME", help="With --lut: the network that will be searched in.")
 @click.option("--force", is_flag=True, help="With --lut or --plot: overwrite FILE.")
@@ -116,7 +116,7 @@ def command(
 
     if lut is not None:
         with progress_bar(1) as advance:
-            table = _measure_table(lut, preset or "compact", arch, force, size, provider, runs or 5, advance)
+            table = _measure_table(lut, preset or "small", arch, force, size, provider, runs or 5, advance)
         click.echo(json.dumps(table.to_dict()) if as_json else describe_table(table, lut))
         return
 

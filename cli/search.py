@@ -28,7 +28,7 @@ from sk_search.presets import PRESETS
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    default="compact",
+    default="small",
     show_default=True,
 )
 @click.option(

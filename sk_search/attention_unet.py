@@ -6,14 +6,16 @@ Paper: depth and widths are not stated; here both are configurable.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .channel_attention import ChannelAttention
-from .conditioning import CONDITIONINGS
+from .conditioning import CONDITIONINGS, first_convolution
 from .config import NetConfig
-from .layers import DenseBlock, MakeConv
+from .layers import Block, MakeConv
 
 
 class AttentionUNet(nn.Module):
@@ -23,8 +25,7 @@ class AttentionUNet(nn.Module):
         super().__init__()
         self.condition = CONDITIONINGS[config.conditioning]()
         self.subnetworks = nn.ModuleList(
-            AttentionSubnetwork(f"subnetworks.{i}", self.condition.channels, config, make_conv)
-            for i in range(config.subnetworks)
+            AttentionSubnetwork(f"subnetworks.{i}", config, make_conv) for i in range(config.subnetworks)
         )
         channels = sum(subnetwork.out_channels for subnetwork in self.subnetworks)
         self.attention = _attention(config, channels, level=0)
@@ -32,9 +33,9 @@ class AttentionUNet(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # a clean frame's noise is below bfloat16
-            features, scale = self.condition(x, noise)
+            features, restore = self.condition(x, noise)
         h = torch.cat([subnetwork(features) for subnetwork in self.subnetworks], 1)
-        return x + scale * self.tail(self.attention(h)).to(x.dtype)
+        return restore(self.tail(self.attention(h)).to(x.dtype))
 
 
 class AttentionSubnetwork(nn.Module):
@@ -46,22 +47,26 @@ class AttentionSubnetwork(nn.Module):
     decoder's blocks work on 2w channels, as in the network that the block is from (DHDN, Park et al. 2019).
     """
 
-    def __init__(self, name: str, channels: int, config: NetConfig, make_conv: MakeConv) -> None:
+    def __init__(self, name: str, config: NetConfig, make_conv: MakeConv) -> None:
         super().__init__()
         widths, levels = config.widths, range(config.depth)
 
         def blocks(place: str, width: int) -> nn.Sequential:
             return nn.Sequential(
                 *(
-                    DenseBlock(f"{name}.{place}.{i}", width, make_conv, config.projection, skipinit=False)
+                    Block(f"{name}.{place}.{i}", width, make_conv, config.projection, "dense")
                     for i in range(config.blocks)
                 )
             )
 
-        entering = zip((channels, *widths), widths, strict=False)
         below = [*(2 * w for w in widths[1:-1]), widths[-1]]
         self.out_channels = 2 * widths[0]
-        self.enter = nn.ModuleList(nn.Conv2d(before, w, 3, padding=1) for before, w in entering)
+        self.enter = nn.ModuleList(
+            [
+                first_convolution(config.conditioning, widths[0]),
+                *(nn.Conv2d(w, below, 3, padding=1) for w, below in pairwise(widths)),
+            ]
+        )
         self.encoder = nn.ModuleList(blocks(f"encoder.{i}", widths[i]) for i in levels)
         self.down = nn.ModuleList(nn.Conv2d(widths[i], widths[i], 2, stride=2) for i in levels)
         self.bottom = blocks("bottom", widths[-1])

@@ -1,15 +1,20 @@
-"""How a network sees its input and how its output becomes a residual: the part that knows the noise level.
+"""How a network sees its input and how its output becomes an image: the part that knows the noise level.
 
-`encode(x, noise)` turns packed planes x [B,4,h,w] and noise [B,2] (shot, read variance) into the features
-that the network reads and the scale of its residual: output = x + scale · network(features). All of it is
-exported into the graph, and all of it is local: nothing depends on the tile.
+A conditioning maps packed planes x [B,4,h,w] and noise [B,2] (shot, read variance) to the features that the
+network reads and to `restore`, which adds the network's residual [B,4,h,w] to x in the network's own units.
+All of it is exported into the graph, and all of it is local: nothing depends on the tile.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Restore = Callable[[Tensor], Tensor]
+"""residual -> denoised planes."""
 
 
 class Blind(nn.Module):
@@ -17,8 +22,8 @@ class Blind(nn.Module):
 
     channels = 4
 
-    def forward(self, x: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
-        return x, torch.ones((), device=x.device)
+    def forward(self, x: Tensor, noise: Tensor | None) -> tuple[Tensor, Restore]:
+        return x, lambda residual: x + residual
 
 
 class NoiseMap(nn.Module):
@@ -26,10 +31,10 @@ class NoiseMap(nn.Module):
 
     channels = 5
 
-    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Restore]:
         shot, read = _levels(noise)
         sigma = torch.sqrt(shot * x.mean(1, keepdim=True).clamp_min(0) + read)
-        return torch.cat([x, sigma], 1), torch.ones((), device=x.device)
+        return torch.cat([x, sigma], 1), lambda residual: x + residual
 
 
 class KSigma(nn.Module):
@@ -38,43 +43,77 @@ class KSigma(nn.Module):
     channels = 4
     anchor_shot, anchor_read = 3.5e-3, 4.5e-5
 
-    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Restore]:
         shot, read = _levels(noise)
         gain = self.anchor_shot / shot.clamp_min(1e-8)
-        return x * gain + (read * gain**2 - self.anchor_read) / self.anchor_shot, 1 / gain
+        z = x * gain + (read * gain**2 - self.anchor_read) / self.anchor_shot
+        return z, lambda residual: x + residual * (1 / gain)
 
 
 class Anscombe(nn.Module):
-    """Noise of standard deviation 1 everywhere, and a residual in units of the noise.
+    """Noise of standard deviation 1 everywhere: the generalised Anscombe transform, and its algebraic inverse.
 
-    The generalised Anscombe transform, with its value at x = 0 subtracted so that it stays finite as shot
-    vanishes, split in a detail (unit noise whatever the camera) and a smooth base. With c = 3/8·shot² + read:
-    z(x) = 2/shot·(√(shot·x + c) − √c) = 2x / (√(shot·x + c) + √c).
+    With its value at x = 0 subtracted, so that it stays finite as shot vanishes. With c = 3/8·shot² + read:
+    z(x) = 2/shot·(√(shot·x + c) − √c) = x / (s + √c/2), s = √(shot·x + c)/2;
+    z⁻¹(z(x) + r) = x + r·(2s + shot/4·r), which the network's residual ρ = 2r makes x + ρ·(s + shot/16·ρ).
+    What the network learns contains the bias of that inverse. (Makitalo and Foi, IEEE TIP 2013.)
 
     Why not the design's noise map or k-sigma: there the network meets noise that spans three decades of
     standard deviation; here one filter serves every ISO, and bfloat16 rounding stays below the noise.
     """
 
-    channels = 8
-    base_scale = 1 / 32
-    """The base reaches 2/√shot: hundreds at base ISO."""
+    channels = 4
+    floor = 0.25
+    """Least shot·x + c, in units of c: noise reaches below it, where a root would have no slope."""
 
-    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Restore]:
         shot, read = _levels(noise)
-        c = 0.375 * shot**2 + read + 1e-12
-        z = 2 * x / (torch.sqrt((shot * x + c).clamp_min(0)) + torch.sqrt(c))
-        base = _local_mean(z)
-        sigma = torch.sqrt(shot * _local_mean(x).clamp_min(0) + c)
-        return torch.cat([z - base, self.base_scale * base], 1), sigma
+        shot = shot / 4
+        c = 1.5 * shot**2 + 0.25 * read + 1e-13
+        s = torch.sqrt(torch.maximum(shot * x + c, self.floor * c))
+        z = x / (s + torch.sqrt(c))
+        return z, lambda residual: x + residual * (s + 0.25 * shot * residual)
 
 
 CONDITIONINGS = {"none": Blind, "map": NoiseMap, "k-sigma": KSigma, "anscombe": Anscombe}
 
 
+class Stem(nn.Module):
+    """The first convolution of a network that knows its noise: features [B,C,h,w] -> [B,F,h/stride,w/stride].
+
+    Variance-stabilised planes reach 2/√shot, hundreds at base ISO, while what matters has standard deviation
+    1. So each filter is a difference between its taps plus a hundredth or so of their sum, which bfloat16 can
+    hold afterwards, and the edge is mirrored, because zeros beside hundreds would be one. float32.
+    """
+
+    sum_scale = 1 / 32
+
+    def __init__(self, channels: int, filters: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.kernel_size = 3 * stride
+        plain = nn.Conv2d(channels, filters, self.kernel_size)  # PyTorch's initial values
+        self.weight = nn.Parameter(plain.weight.detach().clone())  # [F,C,3s,3s]
+        self.sums = nn.Parameter(plain.weight.detach().sum((2, 3), keepdim=True))  # [F,C,1,1]
+        self.bias = nn.Parameter(torch.zeros(filters))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            mean = (
+                self.weight.mean((2, 3), keepdim=True)
+            ) - self.sum_scale / self.kernel_size**2 * self.sums
+            x = F.pad(x, [self.stride] * 4, mode="reflect")
+            return F.conv2d(x, self.weight - mean, self.bias, stride=self.stride)
+
+
+def first_convolution(conditioning: str, filters: int) -> nn.Module:
+    """What reads the features of a conditioning at full resolution: 3×3."""
+    channels = CONDITIONINGS[conditioning].channels
+    if conditioning == "none":
+        return nn.Conv2d(channels, filters, 3, padding=1)
+    return Stem(channels, filters, stride=1)
+
+
 def _levels(noise: Tensor) -> tuple[Tensor, Tensor]:
     """noise [B,2] -> shot, read, each [B,1,1,1]."""
     return noise[:, 0].view(-1, 1, 1, 1), noise[:, 1].view(-1, 1, 1, 1)
-
-
-def _local_mean(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)

@@ -25,7 +25,9 @@ TYPES = ("joint", "factorized", "filterwise", "filterwise-attention", "coupled",
 """Superkernels."""
 MODES = ("full", "separate")
 """Treatments of the non-linearity (§4.5.3)."""
-ARCHS = ("skipinit-unet", "attention-unet")
+BLOCKS = {"compact-unet": "chain", "skipinit-unet": "skipinit", "attention-unet": "dense"}
+"""`--arch` -> the kind of block that it is made of (layers.Block)."""
+ARCHS = tuple(BLOCKS)
 CONDITIONINGS = ("none", "map", "k-sigma", "anscombe")
 
 
@@ -33,14 +35,14 @@ CONDITIONINGS = ("none", "map", "k-sigma", "anscombe")
 class NetConfig:
     """The search space: a U-Net, and what each of its superkernels may choose."""
 
-    arch: str = "skipinit-unet"
-    widths: tuple[int, ...] = (16, 32, 64, 96)
+    arch: str = "compact-unet"
+    widths: tuple[int, ...] = (48, 64, 96, 128)
     """Channels per level; the U-Net is one level less deep than there are widths."""
     blocks: int = 1
-    """Dense blocks per level, in the encoder, the bottom and the decoder."""
+    """Blocks per level, in the encoder, the bottom and the decoder."""
     kernels: tuple[int, ...] = (1, 3, 5)
-    """With widths of whole sixteens, 3×3 everywhere is more than 8 GMAC/MP: a compact space needs 1×1."""
-    growth: tuple[float, ...] = (0.25, 0.5, 1.0)
+    """1×1 is next to nothing: so a search can also leave a place out."""
+    growth: tuple[float, ...] = (0.5, 1.0)
     """Filters that a superkernel may keep, as fractions of its block's width."""
     round_to: int = 16
     """Filter counts are multiples of this: other counts run slower, not faster, in ONNX Runtime."""
@@ -57,9 +59,14 @@ class NetConfig:
         return len(self.widths) - 1
 
     @property
+    def stride(self) -> int:
+        """Of the first convolution, in packed pixels: what level 0 works on."""
+        return 2 if self.arch == "compact-unet" else 1
+
+    @property
     def multiple(self) -> int:
         """Packed pixels that height and width of the input must be multiples of."""
-        return 2**self.depth
+        return self.stride * 2**self.depth
 
     def filter_counts(self, width: int) -> tuple[int, ...]:
         """Counts to choose from at a block of `width` channels: ascending multiples of round_to."""
@@ -255,7 +262,7 @@ class NoiseConfig:
 class RunConfig:
     """One search, with the fine-tuning that follows it."""
 
-    preset: str = "compact"
+    preset: str = "small"
     data: tuple[str, ...] = ("dead-leaves",)
     """"dead-leaves" (embedded), or folders of what sources.py knows."""
     scenes: int = 512

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from sk_deploy.errors import ConfigError
 
-from .layers import ConvReLU, DenseBlock
-from .lut import LatencyTable, sites
+from .conditioning import Stem
+from .layers import ConvReLU, Block
+from .lut import LatencyTable, channels_read, sites
 from .superkernel import Choice, Superkernel
 
 _PATCH_PACKED = 64
@@ -43,11 +44,11 @@ class CostModel:
     """
 
     def __init__(self, net: nn.Module, table: LatencyTable | None = None) -> None:
-        blocks = {name: m for name, m in net.named_modules() if isinstance(m, DenseBlock)}
+        blocks = {name: m for name, m in net.named_modules() if isinstance(m, Block)}
         places = sites(table.net) if table else {}
         if table and places.keys() != blocks.keys():
             raise ConfigError(
-                f"this latency table is of {len(places)} dense blocks, this network has {len(blocks)} of "
+                f"this latency table is of {len(places)} blocks, this network has {len(blocks)} of "
                 "its own: measure it with `skdn profile --lut FILE`"
             )
         pixels, fixed_macs = _pixels_per_mp(net)
@@ -74,7 +75,7 @@ class CostModel:
         return self._of(_in_force if chosen else _expected)
 
     def of_block(self, name: str) -> Cost:
-        """One dense block's part of the choice that is in force."""
+        """One block's part of the choice that is in force."""
         return self._by_name[name](_in_force)
 
     def _of(self, weigh: Weigh) -> Cost:
@@ -99,10 +100,11 @@ class CostModel:
 
 
 class _BlockCost:
-    """One dense block. ms: of every option [n_k,n_f,n_k,n_f], None without a latency table."""
+    """One block. ms: of every option [n_k,n_f,n_k,n_f], None without a latency table."""
 
-    def __init__(self, block: DenseBlock, pixels_per_mp: float, ms: Tensor | None) -> None:
-        self.width, self.projection = block.width, block.out.kernel_size[0] ** 2 * block.width
+    def __init__(self, block: Block, pixels_per_mp: float, ms: Tensor | None) -> None:
+        self.kind, self.width = block.kind, block.width
+        self.projection = block.out.kernel_size[0] ** 2 * block.width
         self.conv1, self.conv2 = _ConvCost(block.conv1), _ConvCost(block.conv2)
         self.pixels_per_mp = pixels_per_mp
         if ms is not None and ms.shape != (*self.conv1.options, *self.conv2.options):
@@ -115,11 +117,8 @@ class _BlockCost:
     def __call__(self, weigh: Weigh) -> Cost:
         p1, p2 = self.conv1.weights(weigh), self.conv2.weights(weigh)  # [n_k,F]
         kept1, kept2 = p1.sum(), p2.sum()
-        weights = (
-            self.conv1.area(p1) * self.width
-            + self.conv2.area(p2) * (self.width + kept1)
-            + self.projection * (self.width + kept1 + kept2)
-        )
+        into2, into_out = channels_read(self.kind, self.width, kept1, kept2)
+        weights = self.conv1.area(p1) * self.width + self.conv2.area(p2) * into2 + self.projection * into_out
         latency_ms = None
         if self.ms is not None:
             option1, option2 = self.conv1.superkernel.options(p1), self.conv2.superkernel.options(p2)
@@ -171,11 +170,11 @@ def _hard(superkernel: Superkernel, choice: Choice) -> Tensor:
 
 
 def _pixels_per_mp(net: nn.Module) -> tuple[dict[str, float], float]:
-    """Pixels that each dense block computes for a raw megapixel, and all multiply-accumulates elsewhere."""
+    """Pixels that each block computes for a raw megapixel, and all multiply-accumulates elsewhere."""
     pixels: dict[str, float] = {}
     fixed_macs = 0.0
     modules = dict(net.named_modules())
-    blocks = [name for name, module in modules.items() if isinstance(module, DenseBlock)]
+    blocks = [name for name, module in modules.items() if isinstance(module, Block)]
 
     def counter(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def count(module: nn.Module, _: object, output: Tensor) -> None:
@@ -192,7 +191,7 @@ def _pixels_per_mp(net: nn.Module) -> tuple[dict[str, float], float]:
         module.register_forward_hook(counter(name))
         for name, module in modules.items()
         if name in blocks
-        or (isinstance(module, nn.Conv2d) and not any(name.startswith(f"{b}.") for b in blocks))
+        or (isinstance(module, (nn.Conv2d, Stem)) and not any(name.startswith(f"{b}.") for b in blocks))
     ]
     like, training = next(net.parameters()).detach(), net.training
     net.eval()  # as it is deployed: channel attention pools differently

@@ -19,7 +19,7 @@ from sk_deploy.whole import whole
 
 from .config import RunConfig
 from .cost import network_cost
-from .layers import DenseBlock
+from .layers import Block
 from .lut import LatencyTable, sites
 from .nets import Network, build_network, build_supernet, superconvs
 from .record import read_record
@@ -36,7 +36,7 @@ def cut(net: Network, choices: dict[str, Choice]) -> Network:
     """The fixed network that equals the supernet under `choices`; the supernet is left as it is."""
     fixed = copy.deepcopy(net)
     for name, block in list(fixed.named_modules()):
-        if isinstance(block, DenseBlock):
+        if isinstance(block, Block):
             block.distil(choices[f"{name}.conv1"], choices[f"{name}.conv2"])
     return fixed
 

@@ -1,4 +1,4 @@
-"""The convolutions and the dense block that the networks are made of.
+"""The convolutions and the blocks that the networks are made of.
 
 A superkernel convolution owns the maximal weights S [F,C,K,K] and bias b [F]; its superkernel owns the
 distribution. The non-linearity is part of a convolution here, because the masks act before it.
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .lut import channels_read
 from .superkernel import Choice, Superkernel
 
 
@@ -96,23 +97,28 @@ MakeConv = Callable[[str, int, int], nn.Module]
 """(name, channels in, width of the block) -> convolution."""
 
 
-class DenseBlock(nn.Module):
-    """Densely connected residual block: conv1 reads x [B,C,H,W], conv2 reads [x, c₁], out reads [x, c₁, c₂].
+class Block(nn.Module):
+    """Two searched convolutions, c₁ and c₂, and `out`, which restores the C channels of x [B,C,H,W].
 
-    `out` restores C channels. With SkipInit (figure 4): x + α · out, where α starts at 0; else (figure 3):
-    x + relu(out).
+    kind "skipinit" (figure 4): densely connected, c₁ reads x, c₂ reads [x, c₁], out reads [x, c₁, c₂]; the
+    block is x + α · out, where α starts at 0. "dense" (figure 3): the same, but x + relu(out).
+    "chain": each reads the one before alone, and x + α · out: nothing is concatenated, which in ONNX Runtime
+    takes longer than the convolutions of a small network do.
     """
 
-    def __init__(self, name: str, width: int, make_conv: MakeConv, projection: int, skipinit: bool) -> None:
+    def __init__(self, name: str, width: int, make_conv: MakeConv, projection: int, kind: str) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.kind = width, kind
         self.conv1 = make_conv(f"{name}.conv1", width, width)
-        self.conv2 = make_conv(f"{name}.conv2", width + self.conv1.out_channels, width)
-        channels = width + self.conv1.out_channels + self.conv2.out_channels
+        into2, _ = channels_read(kind, width, self.conv1.out_channels, 0)
+        self.conv2 = make_conv(f"{name}.conv2", into2, width)
+        _, channels = channels_read(kind, width, self.conv1.out_channels, self.conv2.out_channels)
         self.out = nn.Conv2d(channels, width, projection, padding=projection // 2)
-        self.alpha = nn.Parameter(torch.zeros(())) if skipinit else None
+        self.alpha = nn.Parameter(torch.zeros(())) if kind != "dense" else None
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "chain":
+            return x + self.alpha * self.out(self.conv2(self.conv1(x)))
         features = torch.cat([x, self.conv1(x)], 1)
         features = torch.cat([features, self.conv2(features)], 1)
         residual = self.out(features)
@@ -120,10 +126,14 @@ class DenseBlock(nn.Module):
 
     def distil(self, choice1: Choice, choice2: Choice) -> None:
         """Cut both convolutions, and what reads them, to what the choices keep; in place."""
+        filters1, filters2 = list(choice1.filters), list(choice2.filters)
         passed = list(range(self.width))
-        seen = [*passed, *(self.width + f for f in choice1.filters)]
-        offset = self.width + self.conv1.out_channels
-        read = [*seen, *(offset + f for f in choice2.filters)]
+        if self.kind == "chain":
+            seen, read = filters1, filters2
+        else:
+            seen = [*passed, *(self.width + f for f in filters1)]
+            offset = self.width + self.conv1.out_channels
+            read = [*seen, *(offset + f for f in filters2)]
         self.conv1 = self.conv1.distil(passed, choice1)
         self.conv2 = self.conv2.distil(seen, choice2)
         out = nn.Conv2d(len(read), self.width, self.out.kernel_size, padding=self.out.padding)

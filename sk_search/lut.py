@@ -1,4 +1,4 @@
-"""The latency table: milliseconds of every dense block that a search may choose, and of all that is around.
+"""The latency table: milliseconds of every block that a search may choose, and of all that is around.
 
 Whole blocks, because latency is no function of the multiply-accumulates: it is not monotone in channels, and
 fusion, concatenation and memory traffic are part of it. `skdn profile --lut` measures the table (lut_measure)
@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from sk_deploy.errors import ConfigError
 from sk_deploy.whole import whole
 
-from .config import NetConfig
+from .config import BLOCKS, NetConfig
 
-SCHEMA = 1
+SCHEMA = 2
+
+T = TypeVar("T", int, float)
 
 Option = tuple[tuple[int, int], tuple[int, int]]
 """Kernel size and number of filters, of a block's first and second convolution."""
@@ -31,16 +33,16 @@ Option = tuple[tuple[int, int], tuple[int, int]]
 
 @dataclass(frozen=True)
 class Site:
-    """A place for a dense block; equal places have equal latencies."""
+    """A place for a block; equal places have equal latencies."""
 
     level: int
-    """Each level has half the height and width of the one above."""
+    """Halvings of the packed planes' height and width."""
     width: int
     """Channels in and out."""
     projection: int
     """Kernel size of the convolution that restores them."""
-    skipinit: bool
-    """Or with a ReLU behind that convolution (layers.DenseBlock)."""
+    kind: str
+    """How its convolutions are connected (layers.Block)."""
 
     def options(self, net: NetConfig) -> list[Option]:
         """All that may be chosen here, in the order of the table's axes [k₁,f₁,k₂,f₂]."""
@@ -48,16 +50,21 @@ class Site:
         return list(itertools.product(one, one))
 
 
+def channels_read(kind: str, width: T, kept1: T, kept2: T) -> tuple[T, T]:
+    """Channels into a block's second convolution and into its last, whose first two keep kept1 and kept2."""
+    return (kept1, kept2) if kind == "chain" else (width + kept1, width + kept1 + kept2)
+
+
 def sites(net: NetConfig) -> dict[str, Site]:
-    """Name of every dense block, as the network's modules are named, and its place; in forward order."""
-    skipinit = net.arch == "skipinit-unet"
-    joined = 1 if skipinit else 2  # an attention-unet's decoder keeps what it concatenates
-    down = [(f"encoder.{level}", level, net.widths[level]) for level in range(net.depth)]
-    bottom = ("bottom", net.depth, net.widths[-1])
-    up = [(f"decoder.{level}", level, joined * width) for _, level, width in reversed(down)]
-    prefixes = [""] if skipinit else [f"subnetworks.{i}." for i in range(net.subnetworks)]
+    """Name of every block, as the network's modules are named, and its place; in forward order."""
+    joined = 2 if net.arch == "attention-unet" else 1  # its decoder keeps what it concatenates
+    top = net.stride - 1
+    down = [(f"encoder.{i}", top + i, net.widths[i]) for i in range(net.depth)]
+    bottom = ("bottom", top + net.depth, net.widths[-1])
+    up = [(f"decoder.{i}", top + i, joined * net.widths[i]) for i in reversed(range(net.depth))]
+    prefixes = [f"subnetworks.{i}." for i in range(net.subnetworks)] if net.arch == "attention-unet" else [""]
     return {
-        f"{prefix}{place}.{block}": Site(level, width, net.projection, skipinit)
+        f"{prefix}{place}.{block}": Site(level, width, net.projection, BLOCKS[net.arch])
         for prefix in prefixes
         for place, level, width in (*down, bottom, *up)
         for block in range(net.blocks)
@@ -73,7 +80,7 @@ class LatencyTable:
     size_px: tuple[int, int]
     """Width and height of the mosaic, sensor pixels; denoised as one tile."""
     skeleton_ms: float
-    """All outside dense blocks, copies to and from a GPU included."""
+    """All outside blocks, copies to and from a GPU included."""
     blocks: dict[Site, NDArray[np.float64]]
     """Milliseconds [n_k,n_f,n_k,n_f] of every option."""
     facts: dict[str, Any]
@@ -147,7 +154,7 @@ class LatencyTable:
             width_px, height_px = rest.pop("size_px")
             skeleton_ms = float(rest.pop("skeleton_ms"))
             blocks = {
-                Site(b["level"], b["width"], b["projection"], b["skipinit"]): np.array(b["ms"], np.float64)
+                Site(b["level"], b["width"], b["projection"], b["kind"]): np.array(b["ms"], np.float64)
                 for b in rest.pop("blocks")
             }
         except (KeyError, TypeError, ValueError, AttributeError) as error:

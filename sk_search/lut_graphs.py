@@ -6,7 +6,7 @@ alike; the weights are random. So a device that will run a model can be measured
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from .lut import Option, Site
 OPSET = 20
 _IR_VERSION = 10
 _PLANES = ("batch", 4, "height", "width")
+_ASYMMETRIC = {"coordinate_transformation_mode": "asymmetric"}
 
 
 class Graph:
@@ -46,8 +47,15 @@ class Graph:
         """A scalar of the model."""
         return self.constant(np.array(value, np.float32))
 
-    def conv(self, x: str, channels: int, filters: int, kernel: int, stride: int = 1) -> str:
-        """k×k convolution of `channels` channels; random weights that keep the variance, zero padding."""
+    def conv(
+        self, x: str, channels: int, filters: int, kernel: int, stride: int = 1, padding: int | None = None
+    ) -> str:
+        """k×k convolution of `channels` channels; random weights that keep the variance.
+
+        padding: zeros on each side; None keeps the size at stride 1 and adds none at stride 2.
+        """
+        if padding is None:
+            padding = kernel // 2 if stride == 1 else 0
         shape = (filters, channels, kernel, kernel)
         weights = self._random.standard_normal(shape, np.float32) / np.float32(np.sqrt(channels) * kernel)
         bias = self._random.standard_normal(filters, np.float32)
@@ -57,7 +65,7 @@ class Graph:
             self.constant(weights),
             self.constant(bias),
             kernel_shape=[kernel, kernel],
-            pads=[kernel // 2 if stride == 1 else 0] * 4,
+            pads=[padding] * 4,
             strides=[stride, stride],
         )
 
@@ -74,14 +82,16 @@ class Graph:
         )
 
     def block(self, x: str, site: Site, option: Option) -> str:
-        """layers.DenseBlock as it is exported, its scalar folded into the last convolution."""
+        """layers.Block as it is exported, its scalar folded into the last convolution."""
         channels, features = site.width, x
         for kernel, filters in option:
             c = self.op("Relu", self.conv(features, channels, filters, kernel))
-            features = self.op("Concat", features, c, axis=1)
-            channels += filters
+            if site.kind == "chain":
+                features, channels = c, filters
+            else:
+                features, channels = self.op("Concat", features, c, axis=1), channels + filters
         residual = self.conv(features, channels, site.width, site.projection)
-        return self.op("Add", x, residual if site.skipinit else self.op("Relu", residual))
+        return self.op("Add", x, self.op("Relu", residual) if site.kind == "dense" else residual)
 
     def model(self, inputs: dict[str, Sequence[int | str]], shape: Sequence[int | str]) -> bytes:
         """The finished model: its inputs with their shapes, and that of its output, the last operator's."""
@@ -113,49 +123,78 @@ def network(net: NetConfig, options: Sequence[tuple[Site, Option]], size: tuple[
     size: height and width in packed pixels, which the windows of channel attention are fixed to.
     """
     graph, remaining = Graph(), iter(options)
-    features, channels, scale = _condition(graph, net.conditioning)
-    build = _skipinit_unet if net.arch == "skipinit-unet" else _attention_unet
-    residual = build(graph, net, features, channels, remaining, size)
-    if scale is not None:
-        residual = graph.op("Mul", scale, residual)
-    graph.op("Add", "input", residual)
+    features, channels, restore = _condition(graph, net.conditioning)
+    residual = _NETWORKS[net.arch](graph, net, features, channels, remaining, size)
+    graph.op("Add", "input", restore(residual))
     inputs = {"input": _PLANES} | ({} if net.conditioning == "none" else {"noise": ("batch", 2)})
     return graph.model(inputs, _PLANES)
 
 
-def _condition(graph: Graph, kind: str) -> tuple[str, int, str | None]:
-    """conditioning.py: the features that the network reads, their channels, the scale of its residual."""
+def _condition(graph: Graph, kind: str) -> tuple[str, int, Callable[[str], str]]:
+    """conditioning.py: the features that the network reads, their channels, what is added of its residual."""
     op, number = graph.op, graph.number
     if kind == "none":
-        return "input", 4, None
+        return "input", 4, lambda residual: residual
     axes = graph.constant(np.array([-1, 1, 1, 1], np.int64))
     shot, read = (
         op("Reshape", op("Gather", "noise", graph.constant(np.array(i, np.int64)), axis=1), axes, allowzero=1)
         for i in (0, 1)
     )
-
-    def variance(x: str, offset: str) -> str:
-        return op("Add", op("Mul", shot, x), offset)
-
-    def positive(x: str) -> str:
-        return op("Clip", x, number(0))
-
     if kind == "map":
         mean = op("ReduceMean", "input", graph.constant(np.array([1], np.int64)), keepdims=1)
-        return op("Concat", "input", op("Sqrt", variance(positive(mean), read)), axis=1), 5, None
+        variance = op("Add", op("Mul", shot, op("Clip", mean, number(0))), read)
+        return op("Concat", "input", op("Sqrt", variance), axis=1), 5, lambda residual: residual
     if kind == "k-sigma":
         gain = op("Mul", op("Reciprocal", op("Clip", shot, number(1e-8))), number(3.5e-3))
         scaled = op("Mul", "input", gain)
         offset = op("Sub", op("Mul", read, op("Pow", gain, number(2))), number(4.5e-5))
-        return op("Add", scaled, op("Div", offset, number(3.5e-3))), 4, op("Reciprocal", gain)
-    c = op("Add", op("Mul", op("Pow", shot, number(2)), number(0.375)), read)
-    doubled = op("Mul", "input", number(2))
-    root = op("Sqrt", positive(variance("input", c)))
-    z = op("Div", doubled, op("Add", root, op("Sqrt", c)))
-    base = graph.pool(z, (3, 3))
-    sigma = op("Sqrt", variance(positive(graph.pool("input", (3, 3))), c))
-    detail = op("Sub", z, base)
-    return op("Concat", detail, op("Mul", base, number(1 / 32)), axis=1), 8, sigma
+        scale = op("Reciprocal", gain)
+        return op("Add", scaled, op("Div", offset, number(3.5e-3))), 4, lambda r: op("Mul", r, scale)
+    shot = op("Mul", shot, number(0.25))
+    c = op("Add", op("Mul", op("Pow", shot, number(2)), number(1.5)), op("Mul", read, number(0.25)))
+    floored = op("Max", op("Add", op("Mul", shot, "input"), c), op("Mul", c, number(0.25)))
+    s = op("Sqrt", floored)
+    z = op("Div", "input", op("Add", s, op("Sqrt", c)))
+
+    def restore(residual: str) -> str:
+        curved = op("Mul", op("Mul", shot, number(0.25)), residual)
+        return op("Mul", residual, op("Add", s, curved))
+
+    return z, 4, restore
+
+
+def _first(graph: Graph, net: NetConfig, x: str, channels: int) -> str:
+    """conditioning.Stem, or the paper's first convolution."""
+    if net.conditioning == "none" and net.stride == 1:
+        return graph.conv(x, channels, net.widths[0], 3)
+    border = net.stride
+    pads = graph.constant(np.array([0, 0, border, border] * 2, np.int64))
+    x = graph.op("Pad", x, pads, mode="reflect")
+    return graph.conv(x, channels, net.widths[0], 3 * net.stride, net.stride, padding=0)
+
+
+def _compact_unet(
+    graph: Graph,
+    net: NetConfig,
+    features: str,
+    channels: int,
+    options: Iterator[tuple[Site, Option]],
+    size: tuple[int, int],
+) -> str:
+    """compact_unet.py: the residual of the features."""
+    widths, levels = net.widths, range(net.depth)
+    h, skips = _first(graph, net, features, channels), []
+    for i in levels:
+        skips.append(_blocks(graph, net, h, options))
+        h = graph.conv(skips[-1], widths[i], widths[i + 1], 2, stride=2)
+    h = _blocks(graph, net, h, options)
+    scales = graph.constant(np.array([1, 1, 2, 2], np.float32))
+    for i in reversed(levels):
+        h = graph.conv(h, widths[i + 1], widths[i], 1)
+        h = graph.op("Resize", h, "", scales, mode="nearest", nearest_mode="floor", **_ASYMMETRIC)
+        h = _blocks(graph, net, graph.op("Add", skips[i], h), options)
+    h = graph.conv(h, widths[0], 4 * net.stride**2, 3)
+    return graph.op("DepthToSpace", h, blocksize=net.stride, mode="CRD")
 
 
 def _skipinit_unet(
@@ -168,7 +207,7 @@ def _skipinit_unet(
 ) -> str:
     """skipinit_unet.py: the residual of the features."""
     widths, levels = net.widths, range(net.depth)
-    h, skips = graph.conv(features, channels, widths[0], 3), []
+    h, skips = _first(graph, net, features, channels), []
     for i in levels:
         skips.append(_blocks(graph, net, h, options))
         h = graph.conv(skips[-1], widths[i], widths[i + 1], 2, stride=2)
@@ -193,8 +232,9 @@ def _attention_unet(
     outputs = []
     for _ in range(net.subnetworks):
         h, skips = features, []
-        for i, entering in zip(levels, (channels, *widths), strict=False):
-            h = graph.op("Relu", graph.conv(h, entering, widths[i], 3))
+        for i in levels:
+            h = graph.conv(h, widths[i - 1], widths[i], 3) if i else _first(graph, net, h, channels)
+            h = graph.op("Relu", h)
             skips.append(_blocks(graph, net, h, options))
             h = graph.conv(skips[-1], widths[i], widths[i], 2, stride=2)
         h = graph.op("Relu", graph.conv(h, widths[-2], widths[-1], 3))
@@ -234,3 +274,11 @@ def _attend(graph: Graph, net: NetConfig, x: str, channels: int, level: int, siz
     gates = graph.op("Sigmoid", graph.conv(graph.op("Relu", means), hidden, channels, 1))
     scales = graph.constant(np.array([1, 1, cell, cell], np.float32))
     return graph.op("Mul", x, graph.op("Resize", gates, "", scales, mode="linear"))
+
+
+_NETWORKS = {
+    "compact-unet": _compact_unet,
+    "skipinit-unet": _skipinit_unet,
+    "attention-unet": _attention_unet,
+}
+"""`--arch` -> what builds its graph."""

@@ -33,7 +33,7 @@ from sk_deploy.session import Session, open_runtime
 from sk_deploy.spec import METADATA_KEY, ModelSpec
 
 from .config import NetConfig
-from .lut import LatencyTable, Option, Site, sites
+from .lut import LatencyTable, Option, Site, channels_read, sites
 from .lut_graphs import chain, network
 
 log = logging.getLogger(__name__)
@@ -190,8 +190,9 @@ def _work(site: Site, option: Option) -> float:
     """Multiply-accumulates of a block, for a pixel of level 0."""
     (k1, f1), (k2, f2) = option
     width = site.width
-    convolutions = k1**2 * width * f1 + k2**2 * (width + f1) * f2
-    return (convolutions + site.projection**2 * (width + f1 + f2) * width) / 4**site.level
+    into2, into_out = channels_read(site.kind, width, f1, f2)
+    convolutions = k1**2 * width * f1 + k2**2 * into2 * f2
+    return (convolutions + site.projection**2 * into_out * width) / 4**site.level
 
 
 def _packed(net: NetConfig, size_px: tuple[int, int]) -> tuple[int, int]:

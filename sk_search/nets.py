@@ -12,6 +12,7 @@ from torch import nn
 
 from .attention_unet import AttentionUNet
 from .baselines import FixedSuperkernel
+from .compact_unet import CompactUNet
 from .config import NetConfig, StructureConfig
 from .filterwise import FilterwiseAttentionSuperkernel, FilterwiseSuperkernel
 from .layers import CONVOLUTIONS, ConvReLU, SuperConvReLU
@@ -19,9 +20,9 @@ from .prefix import CoupledSuperkernel, FactorizedSuperkernel, JointSuperkernel
 from .skipinit_unet import SkipInitUNet
 from .superkernel import Choice
 
-Network = SkipInitUNet | AttentionUNet
+Network = CompactUNet | SkipInitUNet | AttentionUNet
 
-ARCHS = {"skipinit-unet": SkipInitUNet, "attention-unet": AttentionUNet}
+ARCHS = {"compact-unet": CompactUNet, "skipinit-unet": SkipInitUNet, "attention-unet": AttentionUNet}
 """`--arch` -> the network: of (config, make_conv)."""
 
 SUPERKERNELS = {

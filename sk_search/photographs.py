@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,22 +65,26 @@ def photographs(
     """
     files = sorted(f for f in folder.iterdir() if f.suffix.lower() in _SUFFIXES)
     factors = _manifest_factors(folder)
-    crops = []
-    for index, file in enumerate(files):
+
+    def crops_of(index: int) -> torch.Tensor | None:
+        file = files[index]
         factor = downsample or factors.get(file.name, _DEFAULT_DOWNSAMPLE)
         rng = np.random.default_rng([seed, index])
         linear = _read_linear(file, factor, rng.random())
         if linear is None:
             log.warning("%s cannot be read and decoded: skipped", file)
-        elif min(linear.shape[:2]) < crop:
+            return None
+        if min(linear.shape[:2]) < crop:
             height, width = linear.shape[:2]
             log.warning(
                 "%s is %dx%d after downsampling, less than a crop of %d: skipped", file, width, height, crop
             )
-        else:
-            cut = _cut(linear, crop)
-            kept = (_detail(cut) >= _FLAT_DETAIL) | (rng.random(len(cut)) < flat_share)
-            crops.append((index, torch.from_numpy(cut[kept])))
+            return None
+        cut = _cut(linear, crop)
+        return torch.from_numpy(cut[(_detail(cut) >= _FLAT_DETAIL) | (rng.random(len(cut)) < flat_share)])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV decodes outside Python's lock
+        crops = [(i, cut) for i, cut in enumerate(pool.map(crops_of, range(len(files)))) if cut is not None]
     if not crops:
         raise ConfigError(f"no photograph in {folder} is readable and at least {crop} px after downsampling")
     return _join(crops)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .conditioning import CONDITIONINGS
+from .conditioning import CONDITIONINGS, first_convolution
 from .config import NetConfig
-from .layers import DenseBlock, MakeConv
+from .layers import Block, MakeConv
 
 
 class SkipInitUNet(nn.Module):
@@ -23,12 +23,12 @@ class SkipInitUNet(nn.Module):
 
         def blocks(name: str, width: int) -> nn.ModuleList:
             return nn.ModuleList(
-                DenseBlock(f"{name}.{i}", width, make_conv, k, skipinit=True) for i in range(config.blocks)
+                Block(f"{name}.{i}", width, make_conv, k, "skipinit") for i in range(config.blocks)
             )
 
         levels = range(config.depth)
         self.condition = CONDITIONINGS[config.conditioning]()
-        self.head = nn.Conv2d(self.condition.channels, widths[0], 3, padding=1)
+        self.head = first_convolution(config.conditioning, widths[0])
         self.encoder = nn.ModuleList(blocks(f"encoder.{i}", widths[i]) for i in levels)
         self.down = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 2, stride=2) for i in levels)
         self.bottom = blocks("bottom", widths[-1])
@@ -39,7 +39,7 @@ class SkipInitUNet(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # a clean frame's noise is below bfloat16
-            features, scale = self.condition(x, noise)
+            features, restore = self.condition(x, noise)
         h = self.head(features)
         skips = []
         for blocks, down in zip(self.encoder, self.down, strict=True):
@@ -54,4 +54,4 @@ class SkipInitUNet(nn.Module):
             h = self.fuse[level](torch.cat([h, skips[level]], 1))
             for block in self.decoder[level]:
                 h = block(h)
-        return x + scale * self.tail(h).to(x.dtype)
+        return restore(self.tail(h).to(x.dtype))

@@ -21,7 +21,7 @@ from sk_search.dead_leaves import dead_leaves
 from sk_search.distil import cut, describe
 from sk_search.export import to_onnx
 from sk_search.halo import measure_halo
-from sk_search.layers import ConvReLU, DenseBlock
+from sk_search.layers import ConvReLU, Block
 from sk_search.nets import build_network, build_supernet, superconvs
 from sk_search.presets import PRESETS, tiny
 from sk_search.report_architecture import draw_architecture
@@ -55,8 +55,8 @@ def test_paper_networks_search_two_convolutions_a_block(subnetworks):
 
 def test_block_is_figure_3():
     torch.manual_seed(0)
-    block = DenseBlock(
-        "b", 6, lambda name, channels_in, width: ConvReLU(channels_in, 4, 3), 3, skipinit=False
+    block = Block(
+        "b", 6, lambda name, channels_in, width: ConvReLU(channels_in, 4, 3), 3, "dense"
     )
     x = torch.randn(1, 6, 5, 7)
     first = F.relu(F.conv2d(x, block.conv1.weight, block.conv1.bias, padding=1))

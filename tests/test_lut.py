@@ -91,12 +91,12 @@ def operators(model):
 def test_sites_are_the_dense_blocks_in_forward_order(name):
     import torch
 
-    from sk_search.layers import DenseBlock
+    from sk_search.layers import Block
 
     net, seen = NETS[name], []
     fixed = fixed_network(net, random_options(net))
     for block_name, module in fixed.named_modules():
-        if isinstance(module, DenseBlock):
+        if isinstance(module, Block):
             module.register_forward_hook(lambda m, i, y, n=block_name: seen.append((n, y.shape[-1], m)))
     fixed(torch.zeros(1, 4, 64, 64), torch.tensor([[1e-3, 1e-5]]))
     assert [name for name, _, _ in seen] == list(sites(net))

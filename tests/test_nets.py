@@ -11,7 +11,7 @@ from sk_search.conditioning import Anscombe
 from sk_search.config import CONDITIONINGS, NetConfig, RunConfig, StructureConfig, TrainConfig
 from sk_search.cost import CostModel, network_cost
 from sk_search.distil import choices_of, cut, describe
-from sk_search.layers import CONVOLUTIONS, DenseBlock
+from sk_search.layers import CONVOLUTIONS, Block
 from sk_search.nets import ARCHS, SUPERKERNELS, build_network, build_supernet, superconvs
 from sk_search.prefix import JointSuperkernel
 from sk_search.presets import PRESETS, tiny
@@ -32,7 +32,7 @@ ARCH_NETS = {
 def trained_like(net):
     """Away from initial values: random logits, open SkipInit scalars."""
     for module in net.modules():
-        if isinstance(module, DenseBlock) and module.alpha is not None:
+        if isinstance(module, Block) and module.alpha is not None:
             torch.nn.init.constant_(module.alpha, 0.5)
         if isinstance(module, Superkernel):
             for parameter in module.parameters():
