@@ -1,4 +1,4 @@
-"""`skdn eval`: PSNR and SSIM of a model on noisy and clean pairs."""
+"""`skdn eval`: how close models come to the clean picture, on pairs, on photographs, on rendered charts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,24 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sk_search.benchmark import Evaluation
+    from sk_deploy.denoiser import Denoiser
 
 
 @click.command(name="eval")
-@click.argument("model", metavar="MODEL")
-@click.argument("data", metavar="DATA")
+@click.argument("arguments", metavar="MODEL... [DATA]", nargs=-1, required=True)
+@click.option(
+    "--bench",
+    type=click.Path(path_type=Path),
+    metavar="PHOTOS",
+    help="Measure on a folder of photographs, brought back to raw, beside NLM and wavelets.",
+)
+@click.option("--charts", is_flag=True, help="Measure on rendered test charts, text, stars, skin, skies ...")
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="With --bench or --charts: show what the models make of a few pictures, as a PNG.",
+)
 @click.option(
     "--ensemble/--no-ensemble",
     default=True,
@@ -33,13 +45,15 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Write the denoised blocks as SIDD (.mat; .csv for Kaggle) or SIDD+ (.mat) takes them.",
 )
-@click.option("--force", is_flag=True, help="Overwrite the submission file if it exists.")
+@click.option("--force", is_flag=True, help="Overwrite the submission or the picture if it exists.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Everything, all pictures included, as one JSON object."
 )
 def command(
-    model: str,
-    data: str,
+    arguments: tuple[str, ...],
+    bench: Path | None,
+    charts: bool,
+    picture: Path | None,
     ensemble: bool,
     provider: str,
     submission: Path | None,
@@ -52,12 +66,44 @@ def command(
     that no run trains on is measured; or evaluation blocks of SIDD or SIDD+ (.mat), which may lack their
     ground truth where --submission is given. The noise level comes from SIDD's calibration or metadata, or
     the raw's NoiseProfile; else it is estimated.
+
+    With --bench or --charts there is no DATA, and several MODELs share the tables. --bench: PSNR, SSIM, colour
+    bias and time, for sharp and soft photographs at four noise levels. --charts: what each model gains on each
+    content, from next to no noise to a lot of it, and where it does worst.
     """
+    if bench or charts:
+        if submission:
+            raise click.UsageError(
+                "--submission is for SIDD's and SIDD+'s blocks, not for --bench or --charts"
+            )
+        _compare(arguments, bench, charts, picture, ensemble, provider, force, as_json)
+        return
+    if picture:
+        raise click.UsageError("--picture needs --bench PHOTOS or --charts")
+    if len(arguments) != 2:
+        raise click.UsageError(
+            f"expected MODEL DATA, found {' '.join(arguments)}; several models, and none of the data, go with "
+            "--bench PHOTOS or --charts"
+        )
+    _evaluate(*arguments, ensemble, provider, submission, force, as_json)
+
+
+def _evaluate(
+    model: str,
+    data: str,
+    ensemble: bool,
+    provider: str,
+    submission: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """One model on a set as published."""
     from sk_deploy.denoiser import Denoiser
     from sk_search.benchmark import benchmark
     from sk_search.eval_set import open_eval_set
     from sk_search.submission import check_submission, write_submission
 
+    from .eval_text import describe
     from .progress import progress_bar
 
     denoiser = Denoiser.from_file(model, provider)
@@ -80,33 +126,62 @@ def command(
         click.echo(f"submission: {submission}")
 
 
-def describe(evaluation: Evaluation) -> str:
-    """The evaluation as a table."""
-    from sk_search.benchmark import ENSEMBLE, NOISY, SINGLE
+def _compare(
+    models: tuple[str, ...],
+    bench: Path | None,
+    charts: bool,
+    picture: Path | None,
+    ensemble: bool,
+    provider: str,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Several models and the free methods beside them."""
+    from sk_search.bench_set import photograph_bench, photograph_examples
+    from sk_search.benchmark import Measured, Method, all_passes, measure
+    from sk_search.charts import chart_examples, chart_set
+    from sk_search.classical import CLASSICAL
+    from sk_search.comparison import check_picture, comparison, write_picture
+    from sk_search.eval_set import EvalSet
 
-    columns = [column for column in (NOISY, SINGLE, ENSEMBLE) if evaluation.score(column)]
-    groups = evaluation.groups()
-    width = max(len(group) for group in (*groups, "group"))
+    from .eval_text import describe_bench, describe_charts
+    from .progress import progress_bar
 
-    def row(name: str, pictures: int, group: str | None) -> str:
-        scores = (evaluation.score(column, group) for column in columns)
-        cells = (f"{score.psnr_db:10.4f} / {score.ssim:.5f}" for score in scores if score)
-        return f"{name:<{width}}{pictures:>7}" + "".join(cells)
+    if picture is not None:
+        check_picture(picture, force=force)
+    denoisers = _open(models, provider)
+    columns = all_passes(denoisers, ensemble=ensemble)
+    sets: dict[str, tuple[EvalSet, dict[str, Method]]] = {}
+    if bench:
+        sets["bench"] = photograph_bench(bench), CLASSICAL | columns
+    if charts:
+        sets["charts"] = chart_set(), columns
+    measured = {}
+    for name, (eval_set, methods) in sets.items():
+        with progress_bar(eval_set.count) as advance:
+            measured[name] = Measured(eval_set.title, measure(methods, eval_set, advance))
+    if picture is not None:
+        examples = (photograph_examples(bench) if bench else []) + (chart_examples() if charts else [])
+        write_picture(picture, comparison(examples, all_passes(denoisers, ensemble=False)))
+    providers = {name: denoiser.provider for name, denoiser in denoisers.items()}
+    if as_json:
+        facts = {name: table.facts() for name, table in measured.items()}
+        click.echo(json.dumps({"providers": providers, **facts}))
+        return
+    click.echo("; ".join(f"{name} on {ran}" for name, ran in providers.items()))
+    for name, table in measured.items():
+        click.echo("\n" + (describe_bench(table) if name == "bench" else describe_charts(table)))
+    if picture is not None:
+        click.echo(f"\npicture: {picture}")
 
-    megapixels = sum(result.megapixels for result in evaluation.results)
-    sources = evaluation.noise_sources()
-    level = " and ".join(f"{source} ({count})" for source, count in sources.items()) or "none, a blind model"
-    lines = [
-        f"{evaluation.model} on {evaluation.provider}: {evaluation.title}, "
-        f"{len(evaluation.results)} pictures, {megapixels:.1f} MP; noise level: {level}",
-    ]
-    if columns:
-        lines.append(f"{'group':<{width}}{'n':>7}" + "".join(f"{column:>20}" for column in columns))
-        for group in groups if len(groups) > 1 else []:
-            lines.append(row(group, sum(r.group == group for r in evaluation.results), group))
-        lines.append(row("mean", len(evaluation.results), None))
-    times = ((c, evaluation.s_per_mp(c)) for c in (SINGLE, ENSEMBLE))
-    lines.append(
-        ", ".join(f"{column} {seconds:.3f} s/MP" for column, seconds in times if seconds is not None)
-    )
-    return "\n".join(lines)
+
+def _open(models: tuple[str, ...], provider: str) -> dict[str, Denoiser]:
+    """Each model by its own name, or as it was given where two have the same name."""
+    from sk_deploy.denoiser import Denoiser
+
+    opened = {model: Denoiser.from_file(model, provider) for model in models}
+    names = [denoiser.spec.name for denoiser in opened.values()]
+    return {
+        denoiser.spec.name if names.count(denoiser.spec.name) == 1 else model: denoiser
+        for model, denoiser in opened.items()
+    }

@@ -15,7 +15,7 @@ COMMANDS = {
     "denoise": "Denoise raw photographs.",
     "profile": "Time a model on the provider that really runs.",
     "providers": "Show what can run a model here, and what is missing.",
-    "eval": "Measure PSNR and SSIM on noisy and clean pairs.",
+    "eval": "Measure PSNR and SSIM on pairs, photographs or test charts.",
     "show": "Describe a run or a model file.",
     "models": "List the models that ship with skdn.",
     "demo": "Search, export and denoise on embedded data, in four minutes.",

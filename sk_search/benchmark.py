@@ -1,11 +1,14 @@
-"""PSNR and SSIM of a model file on a set of pictures, as the paper's tables give them; without PyTorch."""
+"""PSNR, SSIM and bias of denoised pictures, as the paper's tables give them; without PyTorch.
+
+`benchmark` measures one model, in a single pass and with self-ensemble, on any set; `measure` any methods.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +18,13 @@ from sk_deploy.denoiser import Denoiser
 from sk_deploy.noise import NoiseProfile
 
 from .eval_set import EvalSet, Picture
-from .quality import psnr_db, ssim
+from .quality import plane_bias, psnr_db, ssim
 
 NOISY, SINGLE, ENSEMBLE = "noisy", "denoised", "with self-ensemble"
+_WARM_UP_PX = 1024
+
+Method = Callable[[Picture], NDArray[np.float32]]
+"""A noisy picture -> the denoised mosaic [H,W]."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,8 @@ class Score:
 
     psnr_db: float
     ssim: float
+    bias: float
+    """The largest error of a plane's mean, as a share of that mean."""
 
 
 @dataclass(frozen=True)
@@ -38,34 +47,39 @@ class Result:
     noise: NoiseProfile
     noise_source: str
     scores: dict[str, Score]
-    """NOISY, SINGLE and ENSEMBLE, those that were run; {} without a clean mosaic."""
+    """Column -> score: NOISY and the methods that were run; {} without a clean mosaic."""
     seconds: dict[str, float]
-    """SINGLE and ENSEMBLE, those that were run: the mosaic in, the mosaic out."""
+    """The methods that were run: the mosaic in, the mosaic out."""
+
+    def gain_db(self, column: str) -> float:
+        """How much closer to the clean mosaic than the noisy one."""
+        return self.scores[column].psnr_db - self.scores[NOISY].psnr_db
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """One model on one set."""
+class Measured:
+    """Some methods on one set."""
 
-    model: str
-    blind: bool
-    provider: str
-    """The one that really ran."""
     title: str
     results: Sequence[Result]
 
+    def columns(self) -> list[str]:
+        """What was scored: NOISY, then the methods."""
+        return list(self.results[0].scores)
+
     def groups(self) -> list[str]:
-        """In the order of their names."""
-        return sorted({result.group for result in self.results})
+        """In the order of their pictures."""
+        return list(dict.fromkeys(result.group for result in self.results))
 
     def score(self, column: str, group: str | None = None) -> Score | None:
-        """The mean over the pictures (of a group) of a column; None where it was not run."""
+        """The mean over the pictures (of a group), and the largest bias; None where the column was not run."""
         scores = [r.scores[column] for r in self.results if group in (None, r.group) and column in r.scores]
         if not scores:
             return None
         return Score(
             float(np.mean([score.psnr_db for score in scores])),
             float(np.mean([score.ssim for score in scores])),
+            max(score.bias for score in scores),
         )
 
     def s_per_mp(self, column: str) -> float | None:
@@ -75,39 +89,59 @@ class Evaluation:
             return None
         return sum(r.seconds[column] for r in run) / sum(r.megapixels for r in run)
 
-    def noise_sources(self) -> dict[str, int]:
-        """Where the noise level came from -> pictures; {} for a blind model."""
-        return {} if self.blind else dict(Counter(result.noise_source for result in self.results))
+    def means(self, group: str | None = None) -> dict[str, dict[str, float]]:
+        """Column -> its score (of a group) as JSON has it."""
+        scores = {column: self.score(column, group) for column in self.columns()}
+        return {column: vars(score) for column, score in scores.items() if score}
 
     def facts(self) -> dict[str, Any]:
         """Everything, every picture included, as JSON has it."""
-
-        def table(group: str | None) -> dict[str, dict[str, float]]:
-            scores = {column: self.score(column, group) for column in (NOISY, SINGLE, ENSEMBLE)}
-            return {column: vars(score) for column, score in scores.items() if score}
-
+        methods = self.results[0].seconds
         return {
-            "model": self.model,
-            "provider": self.provider,
             "set": self.title,
             "pictures": len(self.results),
-            "noise_sources": self.noise_sources(),
-            "mean": table(None),
-            "groups": {group: table(group) for group in self.groups()},
-            "s_per_mp": {c: s for c in (SINGLE, ENSEMBLE) if (s := self.s_per_mp(c)) is not None},
+            "mean": self.means(),
+            "groups": {group: self.means(group) for group in self.groups()},
+            "s_per_mp": {method: self.s_per_mp(method) for method in methods},
             "images": [
                 {
                     "name": r.name,
                     "group": r.group,
                     "megapixels": r.megapixels,
-                    "noise": None if self.blind else [r.noise.shot, r.noise.read],
-                    "noise_source": None if self.blind else r.noise_source,
+                    "noise": [r.noise.shot, r.noise.read],
+                    "noise_source": r.noise_source,
                     "scores": {column: vars(score) for column, score in r.scores.items()},
                     "seconds": r.seconds,
                 }
                 for r in self.results
             ],
         }
+
+
+@dataclass(frozen=True)
+class Evaluation(Measured):
+    """One model on one set: its columns are NOISY, SINGLE and ENSEMBLE, those that were run."""
+
+    model: str
+    blind: bool
+    provider: str
+    """The one that really ran."""
+
+    def noise_sources(self) -> dict[str, int]:
+        """Where the noise level came from -> pictures; {} for a blind model."""
+        return {} if self.blind else dict(Counter(result.noise_source for result in self.results))
+
+    def facts(self) -> dict[str, Any]:
+        """As every measurement has them, and the model."""
+        facts = super().facts()
+        if self.blind:  # the level played no part
+            for image in facts["images"]:
+                image["noise"] = image["noise_source"] = None
+        return {
+            "model": self.model,
+            "provider": self.provider,
+            "noise_sources": self.noise_sources(),
+        } | facts
 
 
 def benchmark(
@@ -120,37 +154,76 @@ def benchmark(
 ) -> Evaluation:
     """Denoise and score every picture, in a single pass and, with `ensemble`, averaged over eight.
 
-    Pictures without a clean mosaic are denoised once, the best way asked for. `progress` is told a name and
-    the number of pictures done. `keep` takes each denoised mosaic [H,W], the best that was made of a picture.
+    See `measure` for the rest.
+    """
+    methods = {SINGLE: passes(denoiser)}
+    if ensemble:
+        methods[ENSEMBLE] = passes(denoiser, ensemble=True)
+    results = measure(methods, eval_set, progress, keep)
+    return Evaluation(eval_set.title, results, denoiser.spec.name, denoiser.spec.blind, denoiser.provider)
+
+
+def passes(denoiser: Denoiser, *, ensemble: bool = False) -> Method:
+    """A model as a method: one pass, or eight."""
+    return lambda picture: denoiser(picture.noisy, picture.noise, picture.phase, ensemble=ensemble)
+
+
+def all_passes(denoisers: Mapping[str, Denoiser], *, ensemble: bool) -> dict[str, Method]:
+    """Several models as columns of one table: each by its name and, with `ensemble`, once more."""
+    columns: dict[str, Method] = {}
+    for name, denoiser in denoisers.items():
+        columns[name] = passes(denoiser)
+        if ensemble:
+            columns[f"{name} +ensemble"] = passes(denoiser, ensemble=True)
+    return columns
+
+
+def measure(
+    methods: Mapping[str, Method],
+    eval_set: EvalSet,
+    progress: Callable[[str, float], None] = lambda name, done: None,
+    keep: Callable[[NDArray[np.float32]], None] | None = None,
+) -> list[Result]:
+    """Denoise and score every picture with every method, by the names of their columns.
+
+    Pictures without a clean mosaic are denoised once, by the last method. `progress` is told a name and the
+    number of pictures done. `keep` takes what the last method made of each picture [H,W].
     """
     results = []
     for index, picture in enumerate(eval_set.pictures):
         progress(picture.name, index)
-        if not index:  # what is slow once, such as choosing algorithms on a GPU, is not timed
-            denoiser(picture.noisy, picture.noise, picture.phase)
-        results.append(_run(denoiser, picture, ensemble, keep))
-    return Evaluation(denoiser.spec.name, denoiser.spec.blind, denoiser.provider, eval_set.title, results)
+        chosen = dict(methods) if picture.clean is not None else dict([list(methods.items())[-1]])
+        if not index:
+            _warm_up(chosen, picture)
+        results.append(_run(chosen, picture, keep))
+    return results
+
+
+def _warm_up(methods: Mapping[str, Method], picture: Picture) -> None:
+    """What is slow once, such as choosing algorithms on a GPU or an import, is not timed."""
+    corner = replace(picture, noisy=picture.noisy[:_WARM_UP_PX, :_WARM_UP_PX])
+    for method in methods.values():
+        method(corner)
 
 
 def _run(
-    denoiser: Denoiser,
+    methods: Mapping[str, Method],
     picture: Picture,
-    ensemble: bool,
     keep: Callable[[NDArray[np.float32]], None] | None,
 ) -> Result:
-    passes = {SINGLE: False, ENSEMBLE: True} if ensemble else {SINGLE: False}
-    if picture.clean is None and ensemble:
-        del passes[SINGLE]
     outputs, seconds = {NOISY: picture.noisy}, {}
-    for column, averaged in passes.items():
+    for column, method in methods.items():
         started = time.perf_counter()
-        outputs[column] = denoiser(picture.noisy, picture.noise, picture.phase, ensemble=averaged)
+        outputs[column] = method(picture)
         seconds[column] = time.perf_counter() - started
     scores = {}
-    if picture.clean is not None:
-        scores = {c: Score(psnr_db(x, picture.clean), ssim(x, picture.clean)) for c, x in outputs.items()}
+    if (clean := picture.clean) is not None:
+        scores = {
+            column: Score(psnr_db(x, clean), ssim(x, clean), plane_bias(x, clean))
+            for column, x in outputs.items()
+        }
     if keep:
-        keep(outputs[list(passes)[-1]])
+        keep(list(outputs.values())[-1])
     return Result(
         picture.name,
         picture.group,

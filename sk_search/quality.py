@@ -1,4 +1,4 @@
-"""PSNR and SSIM of a mosaic, peak 1, after clipping to [0,1] as a file does."""
+"""PSNR and SSIM of a mosaic, peak 1, after clipping to [0,1] as a file does; its bias, before clipping."""
 
 from __future__ import annotations
 
@@ -26,3 +26,15 @@ def ssim(x: NDArray[np.float32], clean: NDArray[np.float32]) -> float:
             use_sample_covariance=False,
         )
     )
+
+
+def plane_bias(x: NDArray[np.float32], clean: NDArray[np.float32]) -> float:
+    """Largest error of the mean of one of the four planes, as a share of its clean mean; both [H,W].
+
+    A mean below 0.01 counts as 0.01: in darkness the share says nothing.
+    """
+    biases = []
+    for site in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        plane, truth = (mosaic[site[0] :: 2, site[1] :: 2].mean(dtype=np.float64) for mosaic in (x, clean))
+        biases.append(abs(plane - truth) / max(truth, 0.01))
+    return float(max(biases))
