@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def baked_noise(ctx: click.Context, parameter: click.Parameter, value: str | None) -> NoiseProfile | None:
-    """SHOT,READ -> variances; nothing is ever measured here."""
+    """SHOT,READ or CAMERA@ISO -> variances; nothing is ever measured here."""
     if value == "auto":
-        raise click.BadParameter("'auto' needs a picture: give SHOT,READ, e.g. 1e-3,2e-6")
+        raise click.BadParameter("'auto' needs a picture: give SHOT,READ, e.g. 1e-3,2e-6, or CAMERA@ISO")
     return None if value is None else parse_noise(ctx, parameter, value)
 
 
@@ -31,8 +31,9 @@ def baked_noise(ctx: click.Context, parameter: click.Parameter, value: str | Non
 @click.option(
     "--noise",
     callback=baked_noise,
-    metavar="SHOT,READ",
-    help="Noise level that a .dtmodel is for: darktable tells a model none.",
+    metavar="SHOT,READ|CAMERA@ISO",
+    help="Noise level that a .dtmodel is for: darktable tells a model none. CAMERA@ISO asks an installed "
+    "darktable, e.g. 'Nikon D5000@200'.",
 )
 @click.option("--force", is_flag=True, help="Overwrite a model that exists.")
 @click.pass_context

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .camera_profiles import camera_profile
 from .decoding import decode_ahead
 from .denoiser import Denoiser
 from .dng import write_dng
@@ -33,7 +34,7 @@ class Options:
     """How every file of a batch is denoised."""
 
     noise: NoiseProfile | None = None
-    """Used for all files; None takes each file's own, else an estimate."""
+    """Used for all files; None takes each file's own, else its camera's, else an estimate."""
     pattern: str | None = None
     """Phase of plain mosaics, which do not name theirs."""
     ensemble: bool = False
@@ -56,7 +57,8 @@ class Result:
     noise: NoiseProfile | None = None
     """That the network was told; None for a blind model."""
     noise_source: str = ""
-    """"given", "file" (its NoiseProfile) or "estimate"; "none" for a blind model."""
+    """"given", "file" (its NoiseProfile), "camera profile" (an installed darktable's) or "estimate"; "none"
+    for a blind model."""
     noise_left: NoiseProfile | None = None
     """Of the output, as written to its NoiseProfile."""
     model: str = ""
@@ -156,7 +158,11 @@ def _noise(raw: RawImage, options: Options) -> tuple[NoiseProfile, str]:
         return options.noise, "given"
     if raw.noise is not None:
         return raw.noise, "file"
-    return estimate_noise(raw.mosaic), "estimate"
+    estimate = estimate_noise(raw.mosaic)
+    profile = camera_profile(raw.capture.make, raw.capture.model, raw.capture.iso)
+    if profile is not None:
+        return profile.fitted(estimate, raw.mosaic), "camera profile"
+    return estimate, "estimate"
 
 
 def _write(job: Job, raw: RawImage, mosaic: NDArray[np.float32], result: Result, options: Options) -> Result:
