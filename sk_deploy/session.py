@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .devices import cpu_threads, cuda_absence, cuda_devices
-from .errors import ModelError, ProviderError
+from .errors import ModelError, ProviderError, SkdnError
 from .model_file import read_model
+from .provider_options import Options, provider_options
 from .spec import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class Session:
     """One model on one provider."""
 
     spec: ModelSpec
+    data: bytes
+    """The model file's."""
     provider: str
     """The provider that really runs: "cuda", "tensorrt" or "cpu"."""
     elsewhere: dict[str, int]
@@ -57,18 +60,25 @@ class Session:
         provider: str = "auto",
         threads: int | None = None,
         trace: Path | None = None,
+        options: Options | None = None,
     ) -> None:
         """Open a model file; `trace` begins the name of the file that `end_trace` writes.
 
-        Raises ModelError when it is not a denoiser that this version knows, ProviderError when the provider
-        that was named cannot run it. `auto` runs on the CPU where there is no CUDA device, and warns where
-        there is one that cannot be used.
+        `options` go to a GPU's provider beside its usual ones. Raises ModelError when it is not a denoiser
+        that this version knows, ProviderError when the provider that was named cannot run it. `auto` runs on
+        the CPU where there is no CUDA device, and warns where there is one that cannot be used.
         """
         started = time.perf_counter()
         path = Path(path)
         data, self.spec = read_model(path)
         self.threads = threads or cpu_threads()
-        self._runtime = open_runtime(data, path.name, provider, self.threads, trace)
+        self.data, self._trace = data, trace
+        self._options = dict(options or {})
+        if provider == "tensorrt" and self.spec.precision == "float16":
+            self._options["trt_fp16_enable"] = "1"
+        self._runtime = self._traced = open_runtime(
+            data, path.name, provider, self.threads, trace, self._options
+        )
         self.provider, self.elsewhere = provider_of(self._runtime), elsewhere(self._runtime)
         if provider == "auto" and self.provider == "cpu" and cuda_devices():
             log.warning("CUDA cannot be used on %s; running on the CPU: %s", cuda_devices()[0], CUDA_HINT)
@@ -89,10 +99,7 @@ class Session:
         try:
             (output,) = self._runtime.run(["output"], feeds)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
-            reason = _one_line(error)
-            if any(sign in reason.lower() for sign in OUT_OF_MEMORY):
-                raise MemoryError(reason) from error
-            raise ModelError(f"model {self.spec.name} failed on {self.provider}: {reason}") from error
+            raise self.failure(error) from error
         finally:
             self.network_s += time.perf_counter() - started
         if output.shape != planes.shape:
@@ -102,15 +109,50 @@ class Session:
         denoised: NDArray[np.float32] = output
         return denoised
 
+    def open(self, graph: Any) -> Any:
+        """ONNX Runtime's session of another graph around this model, on the same provider and threads.
+
+        Raises ProviderError, ModelError or MemoryError. A trace then is the last such graph's.
+        """
+        try:
+            self._traced = open_runtime(
+                graph.SerializeToString(),
+                self.spec.name,
+                self.provider,
+                self.threads,
+                self._trace,
+                self._options,
+            )
+        except ModelError as error:
+            raise self.failure(error) from error
+        return self._traced
+
+    def failure(self, error: Exception) -> SkdnError | MemoryError:
+        """What an exception of ONNX Runtime is to be raised as: MemoryError, or ModelError in one line."""
+        if isinstance(error, SkdnError) and not _lacks_memory(str(error)):
+            return error
+        reason = _one_line(error)
+        if _lacks_memory(reason):
+            return MemoryError(reason)
+        return ModelError(f"model {self.spec.name} failed on {self.provider}: {reason}")
+
     def end_trace(self) -> Path:
         """Stop tracing: ONNX Runtime's own profile of every run since opening, JSON."""
-        return Path(self._runtime.end_profiling())
+        return Path(self._traced.end_profiling())
 
 
-def open_runtime(data: bytes, name: str, provider: str, threads: int, trace: Path | None = None) -> Any:
+def open_runtime(
+    data: bytes,
+    name: str,
+    provider: str,
+    threads: int,
+    trace: Path | None = None,
+    options: Options | None = None,
+) -> Any:
     """ONNX Runtime's session of a graph, on the provider that was asked for; `name` is for its errors.
 
-    Raises ProviderError when that provider would not run it, or not all of its convolutions.
+    `options` go to a GPU's provider beside its usual ones. Raises ProviderError when that provider would not
+    run it, or not all of its convolutions.
     """
     import onnxruntime
 
@@ -118,19 +160,22 @@ def open_runtime(data: bytes, name: str, provider: str, threads: int, trace: Pat
     onnxruntime.set_default_logger_severity(FATAL_ONLY)
     if asked[0] != PROVIDERS["cpu"]:
         preload_cuda()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = FATAL_ONLY
-    options.intra_op_num_threads = threads
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = FATAL_ONLY
+    settings.intra_op_num_threads = threads
     if asked[0] != PROVIDERS["cpu"]:
-        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if trace is not None:
-        options.enable_profiling, options.profile_file_prefix = True, str(trace)
+        settings.enable_profiling, settings.profile_file_prefix = True, str(trace)
+    set_up = {helper: provider_options(helper, data) for helper in asked}
+    if asked[0] != PROVIDERS["cpu"]:
+        set_up[asked[0]] = set_up[asked[0]] | (options or {})
     try:
-        runtime = _create(data, name, options, asked)
+        runtime = _create(data, name, settings, set_up)
     except ModelError:
         if provider != "auto" or asked == [PROVIDERS["cpu"]]:
             raise
-        runtime = _create(data, name, options, [PROVIDERS["cpu"]])
+        runtime = _create(data, name, settings, {PROVIDERS["cpu"]: {}})
     if provider != "auto":
         _refuse_fallback(runtime, provider)
     return runtime
@@ -155,11 +200,11 @@ def elsewhere(runtime: Any) -> dict[str, int]:
     return dict(Counter(node.op_type for part in parts if part.ep_name != first for node in part.get_nodes()))
 
 
-def _create(data: bytes, name: str, options: Any, providers: list[str]) -> Any:
+def _create(data: bytes, name: str, settings: Any, set_up: dict[str, Options]) -> Any:
     import onnxruntime
 
     try:
-        return onnxruntime.InferenceSession(data, options, providers=providers, enable_fallback=0)
+        return onnxruntime.InferenceSession(data, settings, providers=list(set_up.items()), enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise ModelError(f"model {name}: ONNX Runtime cannot open it: {_one_line(error)}") from error
 
@@ -198,6 +243,10 @@ def provider_of(runtime: Any) -> str:
     """The name of the provider that an open session runs on first."""
     first: str = runtime.get_providers()[0]
     return {theirs: ours for ours, theirs in PROVIDERS.items()}.get(first, first)
+
+
+def _lacks_memory(reason: str) -> bool:
+    return any(sign in reason.lower() for sign in OUT_OF_MEMORY)
 
 
 def _one_line(error: Exception) -> str:
