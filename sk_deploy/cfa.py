@@ -87,12 +87,12 @@ def read_facts(tiff: Tiff, cfa: Directory) -> CfaFacts:
         height=height,
         width=width,
         area=area,
-        phase=_phase(tiff, cfa),
-        black=_black(tiff, cfa),
+        phase=read_phase(tiff, cfa),
+        black=read_black(tiff, cfa),
         black_rows=_deltas(tiff, cfa, Tag.BLACK_LEVEL_DELTA_V, active_height),
         black_columns=_deltas(tiff, cfa, Tag.BLACK_LEVEL_DELTA_H, active_width),
         white=float(white_level(tiff, cfa)),
-        noise=_noise(tiff, cfa),
+        noise=read_noise(tiff, cfa),
         crop=_crop(tiff, cfa, active_height, active_width),
     )
 
@@ -161,7 +161,8 @@ def _area(tiff: Tiff, cfa: Directory, height: int, width: int) -> tuple[int, int
     return area[0], area[1], area[2], area[3]
 
 
-def _phase(tiff: Tiff, cfa: Directory) -> str:
+def read_phase(tiff: Tiff, cfa: Directory) -> str:
+    """CFAPattern. Raises RawError for what is no Bayer mosaic."""
     rows, columns = (*tiff.integers(cfa, Tag.CFA_REPEAT_PATTERN_DIM, (2, 2)), 0)[:2]
     pattern = tiff.integers(cfa, Tag.CFA_PATTERN)
     colours = "".join("RGB"[code] if code < 3 else "?" for code in pattern)
@@ -173,7 +174,8 @@ def _phase(tiff: Tiff, cfa: Directory) -> str:
     return colours
 
 
-def _black(tiff: Tiff, cfa: Directory) -> NDArray[np.float32]:
+def read_black(tiff: Tiff, cfa: Directory) -> NDArray[np.float32]:
+    """BlackLevel [2,2], zeros where there is none. Raises RawError for other repeats and absurd levels."""
     rows, columns = (*tiff.integers(cfa, Tag.BLACK_LEVEL_REPEAT_DIM, (1, 1)), 0)[:2]
     levels = [float(level) for level in tiff.numbers(cfa, Tag.BLACK_LEVEL)] or [0.0] * (rows * columns)
     if not {rows, columns} <= {1, 2} or len(levels) != rows * columns:
@@ -195,7 +197,8 @@ def _deltas(tiff: Tiff, cfa: Directory, tag: Tag, length: int) -> NDArray[np.flo
     return np.array(deltas, np.float32)
 
 
-def _noise(tiff: Tiff, cfa: Directory) -> NoiseProfile | None:
+def read_noise(tiff: Tiff, cfa: Directory) -> NoiseProfile | None:
+    """NoiseProfile, the mean over its planes; None where there is none that makes sense."""
     try:
         values = [float(value) for value in tiff.numbers(cfa, Tag.NOISE_PROFILE)]
     except RawError:

@@ -11,9 +11,9 @@ from .dng_new import build
 from .dng_patch import patch
 from .errors import RawError
 from .noise import NoiseProfile
+from .output import write_output
 from .raw_image import RawImage
 from .treatment import Treatment
-from .whole import whole
 
 LEAST_SIDE_PX = 22
 """LibRaw takes what is smaller for no photograph."""
@@ -35,32 +35,18 @@ def write_dng(
     as NoiseReductionApplied, `software` as the program that did it. Raises RawError where `target` is the
     original, under any name, and SkdnError where the file cannot be written.
     """
-    if mosaic.shape != raw.mosaic.shape:
-        raise RawError(
-            f"{raw.path.name}: a result of {mosaic.shape} pixels for a mosaic of {raw.mosaic.shape}"
-        )
-    if not np.all(np.isfinite(mosaic)):
-        raise RawError(f"{raw.path.name}: the result has values that are no numbers: not written")
+    write_output(encode_dng, raw, mosaic, target, Treatment(noise, strength, software))
+
+
+def encode_dng(raw: RawImage, mosaic: NDArray[np.float32], treatment: Treatment) -> list[bytes | memoryview]:
+    """The bytes of `write_dng`'s file. Raises RawError for what LibRaw would not open."""
     top, left, bottom, right = raw.area
     if min(bottom - top, right - left) < LEAST_SIDE_PX:
         raise RawError(
             f"{raw.path.name}: {right - left}×{bottom - top} pixels, LibRaw reads no DNG below "
             f"{LEAST_SIDE_PX}×{LEAST_SIDE_PX}"
         )
-    _refuse_original(raw.path, target)
-    treatment = Treatment(noise, strength, software)
-    chunks = patch(_reread(raw.path), raw, mosaic, treatment) if raw.is_dng else build(raw, mosaic, treatment)
-    with whole(target) as path, path.open("wb") as file:
-        file.writelines(chunks)
-
-
-def _refuse_original(original: Path, target: Path) -> None:
-    try:
-        same = target.samefile(original)
-    except OSError:
-        same = target.resolve() == original.resolve()
-    if same:
-        raise RawError(f"{target}: is the original, which skdn never overwrites: name another output")
+    return patch(_reread(raw.path), raw, mosaic, treatment) if raw.is_dng else build(raw, mosaic, treatment)
 
 
 def _reread(path: Path) -> bytes:

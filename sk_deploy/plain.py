@@ -1,7 +1,8 @@
 """Plain Bayer mosaics: TIFF, PNG and PGM of one channel, NumPy and MATLAB arrays. Their phase must be given.
 
-Integers run from black 0 to the highest value of their type (a PGM's own maximum). A float array is taken as
-normalised already: black 0, white 1.
+Integers run from black 0 to the highest value of their type (a PGM's own maximum), unless a TIFF has DNG's
+tags for phase, levels and noise, as skdn's own TIFFs have. A float array is taken as normalised already:
+black 0, white 1.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ import io
 import logging
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from tokenize import TokenError
 
 import numpy as np
 from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 from numpy.typing import NDArray
 
+from .cfa import read_black, read_noise, read_phase, white_level
 from .claims import DEFLATE_AT_BEST, check_claim
 from .errors import RawError
 from .mat import is_mat, read_mat
+from .noise import NoiseProfile
 from .tags import Tag
-from .tiff import Tiff, is_tiff
+from .tiff import Directory, Tiff, is_tiff
 
 FLOAT_BLACK, FLOAT_WHITE = 4096, 61_440
 """Counts that stand for 0 and 1 of a float mosaic: room for −0.07 to 1.07."""
@@ -37,10 +40,15 @@ class PlainMosaic:
 
     counts: NDArray[np.uint16]
     """[H,W]."""
-    black: int
-    white: int
+    black: int | NDArray[np.float32]
+    """One for all, or [2,2]."""
+    white: float
     exact: NDArray[np.float32] | None = None
     """[H,W] of a float file, normalised, not rounded to counts."""
+    phase: str | None = None
+    """Of a TIFF that names it."""
+    noise: NoiseProfile | None = None
+    """Of a TIFF that names it."""
 
 
 def read_plain(data: bytes, name: str) -> PlainMosaic | None:
@@ -57,7 +65,7 @@ def read_plain(data: bytes, name: str) -> PlainMosaic | None:
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return _from_integers(_decode_png(data, name), name)
     if is_tiff(data):
-        return _from_integers(_decode_tiff(data, name), name)
+        return _from_tiff(data, name)
     return None
 
 
@@ -128,25 +136,38 @@ def _decode_png(data: bytes, name: str) -> NDArray[np.generic]:
     return pixels
 
 
+def _from_tiff(data: bytes, name: str) -> PlainMosaic:
+    tiff = Tiff(data, name)
+    page = tiff.chain[0]
+    _check_tiff(tiff, page)
+    plain = _from_integers(_decode_tiff(data, name), name)
+    if Tag.CFA_PATTERN not in page.entries:
+        return plain
+    return replace(
+        plain,
+        black=read_black(tiff, page),
+        white=float(white_level(tiff, page)),
+        phase=read_phase(tiff, page),
+        noise=read_noise(tiff, page),
+    )
+
+
+def _check_tiff(tiff: Tiff, page: Directory) -> None:
+    """Refuse what claims more pixels than its strips or tiles can hold: missing ones would be read as 0."""
+    width, height = (tiff.integer(page, tag, 0) for tag in (Tag.IMAGE_WIDTH, Tag.IMAGE_LENGTH))
+    stored = sum(tiff.integers(page, Tag.TILE_BYTE_COUNTS) or tiff.integers(page, Tag.STRIP_BYTE_COUNTS))
+    check_claim(tiff.name, height, width, at_most=8 * DEFLATE_AT_BEST * min(stored, len(tiff.data)))
+
+
 def _decode_tiff(data: bytes, name: str) -> NDArray[np.generic]:
     import tifffile
 
     logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it complains of is in our error
-    _check_tiff(data, name)
     try:
         pixels: NDArray[np.generic] = tifffile.imread(io.BytesIO(data), key=0)
     except Exception as error:  # tifffile raises whatever its codecs raise
         raise RawError(f"{name}: neither a camera raw nor a readable TIFF ({_first_line(error)})") from error
     return pixels
-
-
-def _check_tiff(data: bytes, name: str) -> None:
-    """Refuse what claims more pixels than its strips or tiles can hold: missing ones would be read as 0."""
-    tiff = Tiff(data, name)
-    page = tiff.chain[0]
-    width, height = (tiff.integer(page, tag, 0) for tag in (Tag.IMAGE_WIDTH, Tag.IMAGE_LENGTH))
-    stored = sum(tiff.integers(page, Tag.TILE_BYTE_COUNTS) or tiff.integers(page, Tag.STRIP_BYTE_COUNTS))
-    check_claim(name, height, width, at_most=8 * DEFLATE_AT_BEST * min(stored, len(data)))
 
 
 def _first_line(error: Exception) -> str:

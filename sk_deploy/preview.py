@@ -6,6 +6,8 @@ has a preview already, the new one keeps its tones, so that the picture changes 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import imagecodecs
 import numpy as np
@@ -33,10 +35,31 @@ def fitting_size(raw: RawImage) -> tuple[int, int]:
 
 
 def render(raw: RawImage, mosaic: Floats, height: int, width: int, old: Pixels | None) -> Pixels:
-    """Develop `mosaic` [H,W] to sRGB [height,width,3], in sensor orientation.
+    """Develop `mosaic` [H,W] to sRGB [height,width,3], in sensor orientation, in tones for raw.mosaic."""
+    tones = choose_tones(raw, height, width, old)
+    return tones.apply(_develop(raw, mosaic, height, width))
 
-    Exposure and tones are chosen for raw.mosaic: where the file has a preview `old`, those that make the
-    original look like it.
+
+@dataclass(frozen=True, eq=False)
+class Tones:
+    """One curve a channel, from linear sRGB to what is shown."""
+
+    top: float
+    """The linear value that the curves end at."""
+    curves: Pixels
+    """[steps,3], for values from 0 to `top`."""
+
+    def apply(self, linear: Floats) -> Pixels:
+        """Linear sRGB [h,w,3] as it is shown; what lies outside the curves takes their ends."""
+        indices = (np.clip(linear / self.top, 0, 1) * (len(self.curves) - 1)).astype(np.uint16)
+        return np.stack([self.curves[indices[..., channel], channel] for channel in range(3)], axis=2)
+
+
+def choose_tones(raw: RawImage, height: int, width: int, old: Pixels | None) -> Tones:
+    """Exposure and tones for raw.mosaic, shown at height × width.
+
+    Where the file has a preview `old`, those that make the original look like it; else white is where the
+    brightest hundredth of the picture begins.
     """
     scale = min(1, _SAMPLE_SIDE_PX / max(height, width))
     small_height, small_width = max(1, round(height * scale)), max(1, round(width * scale))
@@ -49,10 +72,22 @@ def render(raw: RawImage, mosaic: Floats, height: int, width: int, old: Pixels |
     else:
         wanted: Floats = old.astype(np.float32) / np.float32(255)
         curves = _tones_of(_resize(wanted, small_height, small_width), before, steps)
-    table = np.rint(np.clip(curves, 0, 1) * 255).astype(np.uint8)  # [steps,3]
-    after = _develop(raw, mosaic, height, width)
-    indices = (np.clip(after / top, 0, 1) * (len(steps) - 1)).astype(np.uint16)
-    return np.stack([table[indices[..., channel], channel] for channel in range(3)], axis=2)
+    return Tones(top, np.rint(np.clip(curves, 0, 1) * 255).astype(np.uint8))
+
+
+def to_linear_srgb(raw: RawImage, balanced: Floats) -> Floats:
+    """White-balanced camera RGB [h,w,3] with the primaries of sRGB; still linear."""
+    if raw.colour.camera_to_srgb is None:
+        return balanced
+    developed: Floats = balanced @ raw.colour.camera_to_srgb.T.astype(np.float32)
+    return developed
+
+
+def white_gains(raw: RawImage) -> Floats:
+    """[3] factors that make grey surfaces grey, the least of them 1."""
+    gains = (1 / raw.colour.neutral).astype(np.float32)
+    balanced: Floats = gains / gains.min()
+    return balanced
 
 
 def encode_jpeg(pixels: Pixels, subsampling: str) -> bytes:
@@ -61,14 +96,10 @@ def encode_jpeg(pixels: Pixels, subsampling: str) -> bytes:
 
 
 def _develop(raw: RawImage, mosaic: Floats, height: int, width: int) -> Floats:
-    """White-balanced linear sRGB [height,width,3]."""
+    """The default crop as linear sRGB [height,width,3]."""
     camera = _resize(_half_size(raw, mosaic), height, width)
-    gains = (1 / raw.colour.neutral).astype(np.float32)
-    balanced: Floats = np.clip(camera * (gains / gains.min()), 0, 1)  # where one channel is white, all are
-    if raw.colour.camera_to_srgb is None:
-        return balanced
-    developed: Floats = balanced @ raw.colour.camera_to_srgb.T.astype(np.float32)
-    return developed
+    # Where one channel is white, all are.
+    return to_linear_srgb(raw, np.clip(camera * white_gains(raw), 0, 1))
 
 
 def _tones_of(old: Floats, before: Floats, steps: Floats) -> Floats:

@@ -15,6 +15,7 @@ import numpy as np
 from .bayer import PHASES
 from .cfa import is_dng
 from .errors import RawError
+from .levels import Levels, check_levels
 from .libraw import NotARaw, read_camera
 from .mat import is_mat
 from .plain import PlainMosaic, read_mat_mosaic, read_plain
@@ -46,9 +47,13 @@ def read_raw(path: Path, pattern: str | None = None) -> RawImage:
         if plain is None:
             raise RawError(f"{path.name}: not a raw file: neither LibRaw nor skdn knows its format")
         return _from_plain(path, plain, pattern)
-    if pattern not in (None, raw.phase):
-        raise RawError(f"{path.name}: its mosaic is {raw.phase}, not {pattern}: leave the pattern out")
+    _check_pattern(path, raw.phase, pattern)
     return raw
+
+
+def _check_pattern(path: Path, phase: str, pattern: str | None) -> None:
+    if pattern not in (None, phase):
+        raise RawError(f"{path.name}: its mosaic is {phase}, not {pattern}: leave the pattern out")
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -108,24 +113,32 @@ def _from_mat(path: Path, data: bytes) -> RawImage | None:
 
 
 def _from_plain(path: Path, plain: PlainMosaic, pattern: str | None) -> RawImage:
-    if pattern is None:
+    phase = plain.phase or pattern
+    if phase is None:
         phases = ", ".join(PHASES)
         raise RawError(f"{path.name}: a plain mosaic does not name its phase: give it (--pattern {phases})")
+    _check_pattern(path, phase, pattern)
     height, width = plain.counts.shape
-    black, white = (np.full((2, 2), level, np.float32) for level in (plain.black, plain.white))
+    levels = Levels(
+        black=np.full((2, 2), plain.black, np.float32),
+        white=np.full((2, 2), plain.white, np.float32),
+        rows=np.zeros(height, np.float32),
+        columns=np.zeros(width, np.float32),
+    )
+    check_levels(path.name, levels)
     return RawImage(
         path=path,
-        phase=pattern,
-        black=black,
-        white=white,
-        noise=None,
+        phase=phase,
+        black=levels.black,
+        white=levels.white,
+        noise=plain.noise,
         camera="",
         iso=None,
         orientation=1,
         stored=plain.counts,
         area=(0, 0, height, width),
         crop=(0, 0, height, width),
-        black_rows=np.zeros(height, np.float32),
-        black_columns=np.zeros(width, np.float32),
+        black_rows=levels.rows,
+        black_columns=levels.columns,
         exact=plain.exact,
     )

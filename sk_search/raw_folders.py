@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sk_deploy.bayer import PHASES
 from sk_deploy.errors import ConfigError, RawError
-from sk_deploy.inputs import RAW_SUFFIXES
+from sk_deploy.folders import RAW_SUFFIXES
 from sk_deploy.raw import RawImage, read_raw
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -113,11 +115,88 @@ def test_suffixes_tell_outputs_apart() -> None:
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    "inputs", [["a/shot.dng", "b/shot.dng", "c.dng"], ["a", "b", "c.dng"], ["?/*", "c*"]]
+)
+def test_folders_tell_outputs_apart(inputs: list[str]) -> None:
+    """As of a camera's 100CANON and 101CANON."""
+    touch("a/shot.dng", "b/shot.dng", "c.dng")
+    expected = {"a/shot.dng": "out/a/shot.dng", "b/shot.dng": "out/b/shot.dng", "c.dng": "out/c.dng"}
+    assert pairs(find_jobs(inputs, Path("out"))) == expected
+
+
+@pytest.mark.usefixtures("folder")
 def test_outputs_that_would_meet() -> None:
-    touch("a/shot.dng", "b/shot.dng")
-    jobs = find_jobs(["a/shot.dng", "b/shot.dng"], Path("out"))
+    touch("a/shot.nef", "a/shot.NEF", "b/a/shot.nef", "b/b/shot.nef")
+    jobs = find_jobs(["a/shot.nef", "a/shot.NEF"], Path("results"))
     assert not jobs[0].problem
-    assert "out/shot.dng is also that of a/shot.dng" in problem(jobs)
+    assert "results/shot_nef.dng is also that of a/shot.nef" in problem(jobs)
+    deep = find_jobs(["b/a/shot.nef", "b/b/shot.nef"], Path("results"), "png")
+    assert [job.target.as_posix() for job in deep] == ["results/a/shot_nef.png", "results/b/shot_nef.png"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_format_is_a_suffix() -> None:
+    touch("in/b.DNG", "in/c.nef")
+    assert list(pairs(find_jobs(["in"], form="png")).values()) == ["in/b_denoised.png", "in/c_denoised.png"]
+    assert list(pairs(find_jobs(["in"], Path("o"), "tiff")).values()) == ["o/b.tiff", "o/c.tiff"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_plain_mosaics_are_found_where_their_phase_is_given() -> None:
+    touch("in/b.dng", "in/c.npy", "in/d.TIF", "in/e.txt", "in/e_denoised.tiff")
+    assert [job.source.name for job in find_jobs(["in"])] == ["b.dng"]
+    assert [job.source.name for job in find_jobs(["in"], plain=True)] == ["b.dng", "c.npy", "d.TIF"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_links_are_followed_and_loops_are_not() -> None:
+    touch("in/sub/b.dng", "elsewhere/year/c.dng")
+    Path("in/a.dng").symlink_to("sub/b.dng")  # the file itself is in the folder too
+    Path("in/again").symlink_to("sub")
+    Path("in/elsewhere").symlink_to("../elsewhere")
+    Path("in/sub/up").symlink_to("..")
+    Path("in/sub/top").symlink_to("../..")
+    Path("elsewhere/year/back").symlink_to("../../in")
+    Path("in/out").symlink_to("../out")
+    touch("out/d.dng")
+    assert pairs(find_jobs(["in"], Path("out"))) == {
+        "in/sub/b.dng": "out/sub/b.dng",
+        "in/elsewhere/year/c.dng": "out/elsewhere/year/c.dng",
+    }
+
+
+@pytest.mark.usefixtures("folder")
+def test_links_to_nowhere_are_named_when_they_are_opened() -> None:
+    touch("in/b.dng")
+    Path("in/self.dng").symlink_to("self.dng")
+    Path("in/gone.dng").symlink_to("absent.dng")
+    assert [job.source.name for job in find_jobs(["in"])] == ["b.dng", "gone.dng", "self.dng"]
+    assert [job.source.name for job in find_jobs(["in/self.dng", "in/b.dng"])] == ["self.dng", "b.dng"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_folder_that_cannot_be_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    touch("in/b.dng", "in/locked/c.dng")
+    listing = Path.iterdir
+
+    def refuse(path: Path) -> Iterator[Path]:
+        if path.name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return listing(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    jobs = find_jobs(["in"])
+    assert [job.source.name for job in jobs] == ["b.dng", "locked"]
+    assert problem(jobs) == "in/locked: cannot be searched (Permission denied)"
+
+
+@pytest.mark.usefixtures("folder")
+def test_names_of_any_letters() -> None:
+    touch("Ürlaub 2024/Bild (1) – ä.dng", "Ürlaub 2024/[x].dng", "Ürlaub 2024/-v.dng")
+    assert pairs(find_jobs(["Ürlaub 2024"], Path("aus gabe"))) == {
+        f"Ürlaub 2024/{name}": f"aus gabe/{name}" for name in ("-v.dng", "Bild (1) – ä.dng", "[x].dng")
+    }
 
 
 @pytest.mark.usefixtures("folder")
