@@ -33,7 +33,7 @@ def pinned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic
         return np.zeros(shape, dtype)
     buffer = (ctypes.c_char * size).from_address(address)
     weakref.finalize(buffer, _free, address).atexit = False  # the driver may be gone by then
-    array = np.frombuffer(buffer, dtype).reshape(shape)
+    array = np.frombuffer(memoryview(buffer), dtype).reshape(shape)
     array[...] = 0
     return array
 

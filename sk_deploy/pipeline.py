@@ -34,12 +34,14 @@ class Pipeline:
     """A model's pipeline for windows of one shape."""
 
     windows: WindowShape
+    counts: bool
+    """Whether it takes and gives counts, or mosaics."""
 
     def __init__(self, session: Session, windows: WindowShape, counts: bool, lanes: int = LANES) -> None:
         """Raises ModelError or ProviderError when the graph cannot be opened, MemoryError."""
         import onnx
 
-        self.windows, self._session = windows, session
+        self.windows, self.counts, self._session = windows, counts, session
         model = onnx.load_model_from_string(session.data)
         graph = pipeline_graph(model, windows, counts, session.spec.blind)
         self._runtime = session.open(graph)
