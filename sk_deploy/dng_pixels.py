@@ -6,7 +6,6 @@ BigTIFF, and takes four times as long. Other compressions (lossy JPEG, deflate, 
 
 from __future__ import annotations
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -95,6 +94,8 @@ def _decode_uncompressed(
         kind = np.dtype("u1") if bits == 8 else np.dtype(f"{tiff.layout.order}u2")
         pixels = np.frombuffer(data, kind)
     else:
+        import imagecodecs
+
         pixels = imagecodecs.packints_decode(data, "u2" if bits > 8 else "u1", bits, runlen=width)
     return pixels.reshape(rows, width).astype(np.uint16, copy=False)
 
@@ -103,6 +104,8 @@ def _decode_lossless(
     tiff: Tiff, cfa: Directory, block: memoryview, rows: int, width: int
 ) -> NDArray[np.uint16]:
     """The frame's samples in order fill the rows, however many components share them."""
+    import imagecodecs
+
     frame = read_frame(block)
     if frame is None or frame.samples > 8 * len(block):  # each takes a bit at least
         raise RawError(f"{tiff.name}: a lossless JPEG tile that claims more than its bytes can hold: damaged")
