@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .cpu_arena import give_back, use_arena
 from .devices import cpu_threads, cuda_absence, cuda_devices
 from .errors import ModelError, ProviderError, SkdnError
 from .model_file import read_model
@@ -86,6 +87,7 @@ class Session:
             log.warning("not all convolutions run on %s: %s", self.provider, CUDA_HINT)
         self.load_s = time.perf_counter() - started
         self.network_s = 0.0
+        self._largest = 0  # numbers in an input so far
 
     def run(
         self, planes: NDArray[np.float32], noise: NDArray[np.float32] | None = None
@@ -97,6 +99,10 @@ class Session:
         feeds = {"input": planes} if self.spec.blind else {"input": planes, "noise": noise}
         started = time.perf_counter()
         try:
+            if self.provider == "cpu" and 0 < self._largest < planes.size:
+                few = planes[..., : self.spec.multiple, : self.spec.multiple]
+                give_back(self._runtime, feeds | {"input": few})
+            self._largest = max(self._largest, planes.size)
             (output,) = self._runtime.run(["output"], feeds)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise self.failure(error) from error
@@ -163,7 +169,9 @@ def open_runtime(
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = FATAL_ONLY
     settings.intra_op_num_threads = threads
-    if asked[0] != PROVIDERS["cpu"]:
+    if asked[0] == PROVIDERS["cpu"]:
+        use_arena(settings)
+    else:
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if trace is not None:
         settings.enable_profiling, settings.profile_file_prefix = True, str(trace)
@@ -175,6 +183,7 @@ def open_runtime(
     except ModelError:
         if provider != "auto" or asked == [PROVIDERS["cpu"]]:
             raise
+        use_arena(settings)
         runtime = _create(data, name, settings, {PROVIDERS["cpu"]: {}})
     if provider != "auto":
         _refuse_fallback(runtime, provider)
