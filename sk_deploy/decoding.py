@@ -21,6 +21,7 @@ from pathlib import Path
 
 from .errors import RawError
 from .raw import RawImage, read_raw
+from .transfer import receive, send
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class _Worker:
             limit_s = time_limit_s(path)
             connection.send((path, self.pattern, limit_s))
             if _answers(connection, limit_s):
-                answer: Decoded = connection.recv()
+                answer: Decoded = receive(connection)
                 return answer
             reason = f"the decoder made nothing of it in {limit_s} s and was stopped: damaged?"
         except RawError as error:
@@ -166,7 +167,7 @@ def _serve(connection: Connection) -> None:
             if hasattr(signal, "setitimer"):  # not on Windows
                 # A parent that is killed cannot stop a decoder that hangs: four limits of computing end it.
                 signal.setitimer(signal.ITIMER_PROF, 4 * limit_s)
-            connection.send(_decode(path, pattern))
+            send(connection, _decode(path, pattern))
 
 
 def _volunteer_for_the_out_of_memory_killer() -> None:

@@ -43,21 +43,25 @@ def decode_counts(tiff: Tiff, cfa: Directory, height: int, width: int) -> NDArra
         decode = _decode_uncompressed
     else:
         return None
+    table = _linearisation(tiff, cfa)
     counts = np.empty((height, width), np.uint16)
     across = -(-width // tile_width)
     for number, block in enumerate(blocks):
         top, left = number // across * tile_height, number % across * tile_width
         rows = min(tile_height, height - top)
         pixels = decode(tiff, cfa, block, rows, tile_width)
+        if table is not None:
+            pixels = table[np.minimum(pixels, min(len(table) - 1, HIGHEST_COUNT))]
         counts[top : top + rows, left : left + tile_width] = pixels[:, : width - left]
-    table = tiff.integers(cfa, Tag.LINEARIZATION_TABLE)
-    if table:
-        if max(table) > HIGHEST_COUNT:
-            raise RawError(
-                f"{tiff.name}: a linearisation table up to {max(table)}, expected 16 bits: damaged"
-            )
-        counts = np.array(table, np.uint16)[np.minimum(counts, min(len(table) - 1, HIGHEST_COUNT))]
     return counts
+
+
+def _linearisation(tiff: Tiff, cfa: Directory) -> NDArray[np.uint16] | None:
+    """What stored values stand for; the last of them also for all above."""
+    table = tiff.integers(cfa, Tag.LINEARIZATION_TABLE)
+    if table and max(table) > HIGHEST_COUNT:
+        raise RawError(f"{tiff.name}: a linearisation table up to {max(table)}, expected 16 bits: damaged")
+    return np.array(table, np.uint16) if table else None
 
 
 def _blocks(tiff: Tiff, cfa: Directory, height: int, width: int) -> tuple[int, int, list[memoryview]]:
