@@ -41,17 +41,17 @@ def pinned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic
 def _allocate(size: int) -> int:
     """Its address; 0 where the driver has none to give."""
     address = ctypes.c_void_p()
-    status = _in_context("cuMemHostAlloc", ctypes.byref(address), ctypes.c_size_t(size), _PORTABLE)
+    status = in_context("cuMemHostAlloc", ctypes.byref(address), ctypes.c_size_t(size), _PORTABLE)
     if status:
         log.info("no pinned memory of %d bytes (CUDA error %d)", size, status)
     return address.value or 0
 
 
 def _free(address: int) -> None:
-    _in_context("cuMemFreeHost", ctypes.c_void_p(address))
+    in_context("cuMemFreeHost", ctypes.c_void_p(address))
 
 
-def _in_context(function: str, *arguments: object) -> int:
+def in_context(function: str, *arguments: object) -> int:
     """The status of a function of the driver, called in the context that ONNX Runtime works in."""
     driver, context = _primary_context()
     if driver is None:
