@@ -67,9 +67,9 @@ def command(
     ground truth where --submission is given. The noise level comes from SIDD's calibration or metadata, or
     the raw's NoiseProfile; else it is estimated.
 
-    With --bench or --charts there is no DATA, and several MODELs share the tables. --bench: PSNR, SSIM, colour
-    bias and time, for sharp and soft photographs at four noise levels. --charts: what each model gains on each
-    content, from next to no noise to a lot of it, and where it does worst.
+    With --bench or --charts there is no DATA, and several MODELs share the tables. --bench: PSNR, SSIM,
+    colour bias and time, for sharp and soft photographs at four noise levels. --charts: what each model gains
+    on each content, from next to no noise to a lot of it, and where it does worst.
     """
     if bench or charts:
         if submission:
@@ -82,7 +82,7 @@ def command(
         raise click.UsageError("--picture needs --bench PHOTOS or --charts")
     if len(arguments) != 2:
         raise click.UsageError(
-            f"expected MODEL DATA, found {' '.join(arguments)}; several models, and none of the data, go with "
+            f"expected MODEL DATA, found {' '.join(arguments)}; several models, and no DATA, go with "
             "--bench PHOTOS or --charts"
         )
     _evaluate(*arguments, ensemble, provider, submission, force, as_json)

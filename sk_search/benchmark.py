@@ -72,7 +72,7 @@ class Measured:
         return list(dict.fromkeys(result.group for result in self.results))
 
     def score(self, column: str, group: str | None = None) -> Score | None:
-        """The mean over the pictures (of a group), and the largest bias; None where the column was not run."""
+        """The mean over the pictures (of a group), and the largest bias; None where a column was not run."""
         scores = [r.scores[column] for r in self.results if group in (None, r.group) and column in r.scores]
         if not scores:
             return None

@@ -39,22 +39,28 @@ Generator = np.random.Generator
 
 def chart_set() -> EvalSet:
     """Every content at every level; a picture's group is its content. The same pictures each time."""
-    return EvalSet("rendered charts", _pictures(), len(CONTENTS) * len(CHART_LEVELS))
+    pictures = (_picture(clean, content, noise) for content, clean in _contents() for noise in CHART_LEVELS)
+    return EvalSet("rendered charts", pictures, len(CONTENTS) * len(CHART_LEVELS))
 
 
 def chart_examples() -> list[Picture]:
     """The charts to look at: EXAMPLES."""
-    return [picture for picture in _pictures() if (picture.group, picture.noise) in EXAMPLES]
+    contents = dict(_contents())
+    return [_picture(contents[content], content, noise) for content, noise in EXAMPLES]
 
 
-def _pictures() -> Iterator[Picture]:
+def _contents() -> Iterator[tuple[str, Array]]:
+    """The name and the clean mosaic of each content."""
     for c, (content, draw) in enumerate(CONTENTS.items()):
         drawn = np.clip(draw(np.random.default_rng([c])), 0, 1)
-        clean = to_mosaic(cv2.resize(drawn, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA))
-        for level, noise in enumerate(CHART_LEVELS):
-            noisy = with_noise(clean, noise, np.random.default_rng([c, level]))
-            name = f"{content}, shot {noise.shot:.2g}, read {noise.read:.2g}"
-            yield Picture(name, content, noisy, clean, "RGGB", noise, "file")
+        yield content, to_mosaic(cv2.resize(drawn, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA))
+
+
+def _picture(clean: Array, content: str, noise: NoiseProfile) -> Picture:
+    seed = list(CONTENTS).index(content), CHART_LEVELS.index(noise)
+    noisy = with_noise(clean, noise, np.random.default_rng(seed))
+    name = f"{content}, shot {noise.shot:.2g}, read {noise.read:.2g}"
+    return Picture(name, content, noisy, clean, "RGGB", noise, "file")
 
 
 def _grid(side: int = _DRAWN) -> tuple[Array, Array]:
@@ -74,16 +80,26 @@ def _clouds(rng: Generator, cells: int) -> Array:
 
 
 def _chart(rng: Generator) -> Array:
-    """A slanted edge, a Siemens star, a zone plate up to the sensor's Nyquist frequency, bars."""
-    side = _DRAWN // 2
-    y, x = _grid(side)
+    """Slanted edges and Siemens stars, of high and of low contrast."""
+    y, x = _grid(_DRAWN // 2)
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
     star = np.where(radius < 0.95, np.sin(36 * angle) > 0, 0.5)
-    plate = 0.5 + 0.5 * np.cos(np.pi / 8 * side * radius**2)  # at radius 1: 4 drawn pixels a cycle
     edge = x + np.tan(np.deg2rad(5)) * y > 0
-    period = np.linspace(24, 4, 6)[np.minimum(((y + 1) * 3).astype(int), 5)]  # drawn pixels
-    bars = np.sin(2 * np.pi / period * (x + 1) * side / 2) > 0
-    return _grey(0.04 + 0.76 * np.block([[edge, star], [plate, bars]]))
+    return _grey(np.block([[0.04 + 0.76 * edge, 0.04 + 0.76 * star], [0.2 + 0.1 * star, 0.2 + 0.1 * edge.T]]))
+
+
+def _zone_plate(rng: Generator) -> Array:
+    """Rings that reach the mosaic's Nyquist frequency amid each side and pass it in the corners."""
+    y, x = _grid()
+    return _grey(0.04 + 0.38 * (1 + np.cos(np.pi / 8 * _DRAWN * (x**2 + y**2))))
+
+
+def _bars(rng: Generator) -> Array:
+    """Upright and level bars, from 12 sensor pixels a pair down to 2: the mosaic's Nyquist frequency."""
+    at = np.arange(_DRAWN // 2)
+    period = np.linspace(24, 4, 6)[6 * at // len(at)]  # drawn pixels, by row
+    upright = np.sin(2 * np.pi / period[:, None] * (at + 0.5)) > 0
+    return _grey(0.04 + 0.76 * np.block([[upright, upright.T], [upright.T, upright]]))
 
 
 def _text(rng: Generator) -> Array:
@@ -185,6 +201,8 @@ def _shadows(rng: Generator) -> Array:
 
 CONTENTS = {
     "chart": _chart,
+    "zone plate": _zone_plate,
+    "bars": _bars,
     "text": _text,
     "stars": _stars,
     "foliage": _foliage,

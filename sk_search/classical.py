@@ -28,7 +28,7 @@ def stabilise(x: NDArray[np.float32], noise: NoiseProfile) -> Array:
 
 
 def unstabilise(stabilised: Array, noise: NoiseProfile) -> NDArray[np.float32]:
-    """Mean of what `stabilise` gave -> mean of x, elementwise: no bias but at 0, below which nothing comes."""
+    """Mean of what `stabilise` gave -> mean of x, elementwise: no bias but at 0, which bounds it below."""
     d, root = np.maximum(stabilised, 1.0), np.sqrt(3 / 2)
     counts = d**2 / 4 + root / (4 * d) - 11 / (8 * d**2) + 5 * root / (8 * d**3) - 1 / 8
     return (np.maximum(counts - noise.read / noise.shot**2, 0) * noise.shot).astype(np.float32)

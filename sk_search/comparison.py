@@ -39,7 +39,10 @@ def comparison(pictures: Sequence[Picture], models: Mapping[str, Method]) -> NDA
         row.append((f"clean ({picture.group})", clean[part]))
         parts = [(label, np.pad(rgb, ((0, 0), (0, 1), (0, 0)), constant_values=255)) for label, rgb in row]
         rows.append(side_by_side(parts, SCALE))
-    return np.vstack(rows)
+    width = max(row.shape[1] for row in rows)
+    return np.vstack(
+        [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
+    )
 
 
 def check_picture(path: Path, *, force: bool) -> None:
