@@ -142,6 +142,8 @@ class TrainConfig:
     warmup_steps: int = 200
     betas: tuple[float, float] = (0.9, 0.99)
     clip_norm: float | None = 1.0
+    patch_px: int | None = None
+    """In fine-tuning: side of a patch in sensor pixels; None: as in the search."""
     ema: float = 0.0
     """Decay of the averaged weights that are validated and kept; 0: the weights themselves."""
     shards: int = 1
@@ -199,8 +201,8 @@ class MosaicConfig:
     """White balance gains; the mosaic holds the scene divided by them."""
     saturation: tuple[float, float] = (0.7, 1.6)
     """Scale of the distance from grey: photographs rarely hold the colours of flowers and stage light."""
-    exposure: tuple[float, float] = (0.03, 1.2)
-    """Scale of the scene, log-uniform."""
+    exposure: tuple[float, float] = (0.03, 2.0)
+    """Scale of the scene, log-uniform; what exceeds white is clipped, as in a photograph."""
     unscaled_share: float = 0.4
     """Share of the samples whose exposure is 1."""
 
@@ -220,17 +222,17 @@ class MosaicConfig:
 class NoiseConfig:
     """Ranges that the training noise is drawn from; white = 1."""
 
-    shot: tuple[float, float] = (1e-5, 3e-2)
+    shot: tuple[float, float] = (3e-6, 3e-2)
     """Variance per unit of signal, log-uniform."""
     read_electrons: tuple[float, float] = (0.07, 40.0)
     """Read noise before the gain, standard deviation in photo-electrons: triangular in the logarithm, so
     densest near 2, as calibrations are."""
-    read_converter: tuple[float, float] = (1e-4, 1e-3)
+    read_converter: tuple[float, float] = (2e-5, 1e-3)
     """Read noise after the gain, standard deviation, log-uniform: what is left at low sensitivity."""
     max_read: float = 2e-3
     """Read variance goes no higher."""
     bits: tuple[int, int] = (10, 14)
-    """Bit depths of the converter, each as likely."""
+    """Bit depths of the converter, each as likely; finer where a step would exceed the read noise."""
     unquantised_share: float = 0.2
     """Share of the samples that keep their fractions."""
     row_share: float = 0.3

@@ -3,7 +3,8 @@
 Shapes with power-law radii (density r⁻³) that occlude each other have the statistics of natural images: edges
 at all scales and a power spectrum of about 1/f². (A. B. Lee, D. Mumford, J. Huang, *Occlusion Models for
 Natural Images*, IJCV 2001.) Each shape has its own colour, shading and texture; some layers are out of focus,
-some scenes have a smooth sky, wires cross them. Design §4.3: the data that needs no download.
+some scenes have a smooth sky, wires cross them; some show print, gratings or stars, which no leaf resembles.
+Design §4.3: the data that needs no download.
 
 A scene is drawn as a map of shape numbers at twice the size, painted by table look-up, and averaged down.
 """
@@ -71,6 +72,9 @@ def _render(size: int, rng: np.random.Generator) -> Array:
         image = _with_sky(image, rng)
     if rng.random() < 0.7:
         image = _with_foreground(image, palette, textures, rng)
+    if rng.random() < 0.25:
+        made = (_with_print, _with_grating, _with_stars)[rng.integers(3)]
+        image = made(image, rng)
     image = np.clip(image, 0, 1)
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
 
@@ -196,6 +200,65 @@ def _with_foreground(image: Array, palette: Array, textures: Array, rng: np.rand
         colour = cv2.GaussianBlur(colour, (0, 0), sigma)
         alpha = cv2.GaussianBlur(alpha, (0, 0), sigma)[..., None]
     return image * (1 - alpha) + colour
+
+
+def _with_print(image: Array, rng: np.random.Generator) -> Array:
+    """Lines of characters, all over the scene or on a sheet that covers a part of it."""
+    canvas = len(image)
+    ink = np.zeros((canvas, canvas), np.uint8)
+    font, scale = int(rng.integers(0, 8)), float(np.exp(rng.uniform(np.log(0.35), np.log(3.0))))
+    thickness, baseline = int(rng.integers(1, 4)), 0.0
+    while baseline < canvas:
+        baseline += scale * rng.uniform(24, 34)
+        text = bytes(rng.integers(33, 127, 200, dtype=np.uint8)).decode("ascii")
+        start = (-int(rng.integers(0, 40)), int(baseline))
+        cv2.putText(ink, text, start, font, scale, 255, thickness, cv2.LINE_AA)
+    turn = cv2.getRotationMatrix2D((canvas / 2, canvas / 2), rng.normal(0, 8), 1.0)
+    share = cv2.warpAffine(ink, turn, (canvas, canvas))[..., None].astype(np.float32) / 255
+    return _on_sheet(image, share, rng)
+
+
+def _with_grating(image: Array, rng: np.random.Generator) -> Array:
+    """Bars, or a chequerboard, from the finest that the scene can hold to coarse ones, at any angle."""
+    side = np.arange(len(image), dtype=np.float32)
+    period = _SUPERSAMPLING * np.exp(rng.uniform(np.log(2.0), np.log(24.0)))
+    angle = rng.choice((0.0, np.pi / 4, rng.uniform(0, np.pi)))
+    across = np.cos(angle) * side[None, :] + np.sin(angle) * side[:, None]
+    along = np.cos(angle) * side[:, None] - np.sin(angle) * side[None, :]
+    wave = np.sin(2 * np.pi / period * across)
+    if rng.random() < 0.5:
+        wave = wave * np.sin(2 * np.pi / period * along)
+    steepness = np.exp(rng.uniform(0, np.log(30)))  # from a sine to a square wave
+    return _on_sheet(image, (0.5 + 0.5 * np.clip(steepness * wave, -1, 1))[..., None], rng)
+
+
+def _on_sheet(image: Array, share: Array, rng: np.random.Generator) -> Array:
+    """Two colours of any contrast, the second where `share` [H,W,1] is 1, over a part of the scene."""
+    canvas = len(image)
+    bright, dark = np.exp(rng.uniform(np.log(0.1), 0.0)), np.exp(rng.uniform(np.log(0.003), np.log(0.3)))
+    colours = np.array([[bright], [dark]]) * np.exp(rng.normal(0, 0.15, (2, 3)))
+    paper, ink = colours[:: rng.choice((1, 1, -1))].astype(np.float32)
+    sheet = paper * (1 - share) + ink * share
+    edge = rng.uniform(-0.5, 0.7) * canvas  # of a half-plane: often all of the scene
+    angle = rng.uniform(0, 2 * np.pi)
+    side = np.arange(canvas, dtype=np.float32) - canvas / 2
+    inside = np.cos(angle) * side[None, :] + np.sin(angle) * side[:, None] > edge - 0.3 * canvas
+    return np.where(inside[..., None], sheet, image).astype(np.float32)
+
+
+def _with_stars(image: Array, rng: np.random.Generator) -> Array:
+    """A dark sky with points of light of power-law brightness, over what is left of the scene."""
+    canvas = len(image)
+    sky = image * np.float32(rng.choice((0.0, 0.02, 0.1))) + np.float32(10 ** rng.uniform(-4, -1.5))
+    count = int(rng.integers(20, 600))
+    points = np.zeros((canvas, canvas, 3), np.float32)
+    brightness = 0.01 * (1 - rng.random(count)) ** (-1 / 1.2)
+    tint = np.exp(rng.normal(0, 0.25, (count, 3)))
+    rows, columns = rng.integers(0, canvas, (2, count))
+    np.add.at(points, (rows, columns), (brightness[:, None] * tint).astype(np.float32))
+    sigma = _SUPERSAMPLING * rng.uniform(0.4, 1.6)
+    peak = np.float32(2 * np.pi * sigma**2)
+    return sky + peak * cv2.GaussianBlur(points, (0, 0), sigma)
 
 
 def _draw_line(labels: NDArray[np.int32], number: int, rng: np.random.Generator) -> None:

@@ -69,8 +69,10 @@ def finetune(
     with parallel.joined():
         device = pick_device()
         net = load_network(run, "finetuned" if from_ensemble else "distilled").to(device)
+        mosaic = replace(config.mosaic, patch_px=train_config.patch_px or config.mosaic.patch_px)
         # The structure is fixed by now: what it was learnt from is for the weights again.
-        data = load_data(replace(config, structure=replace(config.structure, two_level=False)), device)
+        structure = replace(config.structure, two_level=False)
+        data = load_data(replace(config, mosaic=mosaic, structure=structure), device)
         pairs = validation_set(data.validation, train_config.validation_patches)
         master = _teacher(run, train_config.teacher, config, pairs)
         if parallel.is_main():

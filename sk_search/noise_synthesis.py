@@ -36,7 +36,7 @@ def add_noise(
     and hot pixels come on top.
     """
     shot, read = (levels[:, i].view(-1, 1, 1, 1) for i in (0, 1))
-    step = _quantisation_step(len(clean), generator, config)
+    step = torch.minimum(_quantisation_step(len(clean), generator, config), (12 * read).sqrt())
     gaussian_read = (read - step.square() / 12).clamp_min(0)
     x = _shot_and_read(clean, shot, gaussian_read, generator)
     x += _row_noise(clean.shape, read, generator, config)

@@ -68,19 +68,19 @@ def _paper(name: str, net: NetConfig) -> RunConfig:
 def nano() -> RunConfig:
     """A third of a 4 GMAC separable network's time on a CPU, half a megabyte."""
     net = NetConfig(widths=(32, 48, 64, 96), blocks=1)
-    return _shipped("nano", net, StructureConfig(target_macs_per_mp=2.4e9, target_parameters=120e3))
+    return _shipped("nano", net, StructureConfig(target_macs_per_mp=2.4e9, target_parameters=230e3))
 
 
 def small() -> RunConfig:
     """The default of `skdn denoise`."""
     net = NetConfig(widths=(48, 64, 96, 128), blocks=2)
-    return _shipped("small", net, StructureConfig(target_macs_per_mp=8.5e9, target_parameters=960e3))
+    return _shipped("small", net, StructureConfig(target_macs_per_mp=8.5e9, target_parameters=1.9e6))
 
 
 def base() -> RunConfig:
     """The best picture: 30 GMAC/MP, 16 MB."""
     net = NetConfig(widths=(64, 96, 128, 192), blocks=2)
-    return _shipped("base", net, StructureConfig(target_macs_per_mp=30e9, target_parameters=3.9e6))
+    return _shipped("base", net, StructureConfig(target_macs_per_mp=30e9, target_parameters=7.5e6))
 
 
 def _shipped(name: str, net: NetConfig, structure: StructureConfig) -> RunConfig:
@@ -89,8 +89,8 @@ def _shipped(name: str, net: NetConfig, structure: StructureConfig) -> RunConfig
         preset=name,
         net=net,
         structure=structure,
-        search=replace(train, steps=5_000),
-        finetune=replace(train, steps=20_000, ema=0.9995),
+        search=replace(train, steps=4_000, batch=128, compile=False),
+        finetune=replace(train, steps=20_000, ema=0.9995, patch_px=192),
     )
 
 
