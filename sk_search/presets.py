@@ -87,6 +87,7 @@ def _shipped(name: str, net: NetConfig, structure: StructureConfig) -> RunConfig
     train = TrainConfig(batch=64, learning_rate=2e-3, warmup_steps=500)
     return RunConfig(
         preset=name,
+        scenes=1024,
         net=net,
         structure=structure,
         search=replace(train, steps=4_000, batch=128, compile=False),
