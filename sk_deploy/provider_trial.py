@@ -5,22 +5,16 @@ A library that is missing, or that crashes, then costs no more than this process
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
-import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .devices import cpu_threads, cuda_absence
 from .errors import SkdnError
-from .session import PROVIDERS, open_runtime, preload_cuda
-
-CUDNN = "cudnn64_9.dll" if sys.platform == "win32" else "libcudnn.so.9"
-"""ONNX Runtime opens without it, and then has no convolutions."""
+from .gpu_libraries import missing_libraries
+from .session import PROVIDERS, open_runtime
 
 
 def try_out(provider: str) -> dict[str, Any]:
@@ -31,25 +25,6 @@ def try_out(provider: str) -> dict[str, Any]:
     except SkdnError as error:
         reason = str(error)
     return {"reason": (cuda_absence() if provider != "cpu" else "") or reason, "missing": missing}
-
-
-def missing_libraries(provider: str) -> list[str]:
-    """File names of the libraries that the system's loader does not find for "cuda" or "tensorrt"."""
-    import onnxruntime
-
-    complaints = preload_cuda()
-    folder = Path(onnxruntime.__file__).parent / "capi"
-    own = [path for part in ("shared", provider) for path in folder.glob(f"*onnxruntime_providers_{part}.*")]
-    parts = [CUDNN, *map(str, own)]
-    if provider == "tensorrt":  # the loader would name the first that is missing, and no more
-        parts += [name.decode() for name in set(re.findall(rb"libnvinfer\.so\.\d+", own[-1].read_bytes()))]
-    for part in parts:
-        with contextlib.suppress(AttributeError):  # RTLD_GLOBAL means nothing on Windows
-            try:
-                ctypes.CDLL(part, ctypes.RTLD_GLOBAL)
-            except OSError as error:
-                complaints += f" {error}"
-    return sorted(set(re.findall(r"(lib[\w-]+\.so[.\d]*): cannot open", complaints)))
 
 
 def _run(provider: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def _provider(name: str, built_in: bool, packages: list[str]) -> Provider:
     trial = try_apart(name)
     missing = trial["missing"]
     if missing and trial["reason"]:
-        reason = trial["reason"].partition(": `skdn")[0]
+        reason = re.split(" for want of |: `skdn", trial["reason"])[0]  # what is missing is told beside it
         fix = _fix(packages, missing) if cuda_devices() else ""
         return Provider(name, True, False, reason, missing, fix)
     return Provider(name, True, not trial["reason"], trial["reason"], missing, "")

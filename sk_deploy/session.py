@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import time
 from collections import Counter
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from .cpu_arena import give_back, use_arena
 from .devices import cpu_threads, cuda_absence, cuda_devices
 from .errors import ModelError, ProviderError, SkdnError
+from .gpu_libraries import missing_libraries, preload_cuda
 from .model_file import read_model
 from .provider_options import Options, provider_options
 from .spec import ModelSpec
@@ -192,7 +191,8 @@ def open_runtime(
 
 def _refuse_fallback(runtime: Any, provider: str) -> None:
     if (ran := provider_of(runtime)) != provider:
-        raise ProviderError(f"provider {provider} fell back to {ran}: {CUDA_HINT}")
+        lacking = f" for want of {', '.join(missing)}" if (missing := missing_libraries(provider)) else ""
+        raise ProviderError(f"provider {provider} fell back to {ran}{lacking}: {CUDA_HINT}")
     if strays := sum(elsewhere(runtime).get(operator, 0) for operator in CONVOLUTIONS):
         raise ProviderError(f"provider {provider} leaves {strays} convolutions to another: {CUDA_HINT}")
 
@@ -232,20 +232,6 @@ def _choose(provider: str, available: list[str]) -> list[str]:
         raise ProviderError(f"provider {provider}: {cuda_absence()}: ask for --provider cpu")
     helpers = {"tensorrt": ["tensorrt", "cuda", "cpu"], "cuda": ["cuda", "cpu"], "cpu": ["cpu"]}
     return [PROVIDERS[helper] for helper in helpers[provider] if PROVIDERS[helper] in available]
-
-
-def preload_cuda() -> str:
-    """Load CUDA and cuDNN from the NVIDIA wheels of an environment; returns what is complained of."""
-    import onnxruntime
-
-    if not hasattr(onnxruntime, "preload_dlls"):  # new in ONNX Runtime 1.21
-        return ""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        onnxruntime.preload_dlls()
-    if complaint := " ".join(printed.getvalue().split()):
-        log.info("loading CUDA libraries: %s", complaint)
-    return complaint
 
 
 def provider_of(runtime: Any) -> str:

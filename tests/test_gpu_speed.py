@@ -27,13 +27,14 @@ from numpy.typing import NDArray
 from sk_deploy.denoiser import Denoiser
 from sk_deploy.devices import cuda_devices
 from sk_deploy.errors import SkdnError
+from sk_deploy.gpu_libraries import preload_cuda
 from sk_deploy.half import to_half
 from sk_deploy.levels import Levels
 from sk_deploy.models import DEFAULT_MODEL
 from sk_deploy.noise import NoiseProfile
 from sk_deploy.pinned import in_context
 from sk_deploy.pipeline import Pipeline
-from sk_deploy.session import Session, preload_cuda
+from sk_deploy.session import Session
 from sk_deploy.spec import METADATA_KEY
 from sk_deploy.windows import window_shape
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from skdn_cli.providers import command, describe
 
-from sk_deploy import provider_trial, providers, session
+from sk_deploy import gpu_libraries, provider_trial, providers, session
 from sk_deploy.devices import cpu_name, cuda_absence, cuda_devices
 from sk_deploy.errors import ProviderError
 
@@ -85,9 +85,9 @@ def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     complaint = (
         "Failed to load libcurand.so.10: libcurand.so.10: cannot open shared object file: No such file"
     )
-    monkeypatch.setattr(provider_trial, "preload_cuda", lambda: complaint)
-    monkeypatch.setattr(provider_trial, "CUDNN", "libno-such-library.so.9")
-    missing = provider_trial.missing_libraries("cuda")
+    monkeypatch.setattr(gpu_libraries, "preload_cuda", lambda: complaint)
+    monkeypatch.setattr(gpu_libraries, "CUDNN", "libno-such-library.so.9")
+    missing = gpu_libraries.missing_libraries("cuda")
     assert {"libcurand.so.10", "libno-such-library.so.9"} <= set(missing)
 
 
