@@ -132,7 +132,8 @@ class Denoiser:
                 self._halve_tile(error)
         mosaic = self(normalise(counts, levels), noise, phase, ensemble, strength, progress)
         scaled = np.rint(to_counts(mosaic, levels) * np.float32(gain))
-        return np.clip(scaled, 0, HIGHEST_COUNT).astype(np.uint16)
+        rounded: NDArray[np.uint16] = np.clip(scaled, 0, HIGHEST_COUNT).astype(np.uint16)
+        return rounded
 
     def _on_gpu(self, shape: tuple[int, ...], phase: str, ensemble: bool, counts: bool) -> Pipeline | None:
         """What runs such a mosaic in one graph; None on a CPU, and where tiles would be mostly halo."""
