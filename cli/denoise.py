@@ -1,8 +1,9 @@
-"""`skdn denoise`: raw photographs in, CFA DNGs out."""
+"""`skdn denoise`: raw photographs in, CFA DNGs or other formats out."""
 
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,6 @@ from sk_deploy.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from sk_deploy.batch import Result
-    from sk_deploy.inputs import Job
     from sk_deploy.noise import NoiseProfile
 
 
@@ -43,6 +43,14 @@ def parse_noise(ctx: click.Context, parameter: click.Parameter, value: str) -> N
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the outputs, made as needed; else NAME_denoised.dng beside each input.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["dng", "tiff", "npy", "png", "jpg"]),
+    default="dng",
+    show_default=True,
+    help="A DNG that edits like the original, the mosaic as 16-bit TIFF or floats, or a picture to look at.",
 )
 @click.option(
     "--model",
@@ -85,12 +93,13 @@ def parse_noise(ctx: click.Context, parameter: click.Parameter, value: str) -> N
     help="Phase of plain mosaics (TIFF, PNG, PGM, npy, mat).",
 )
 @click.option("--force", is_flag=True, help="Overwrite outputs that exist; without it, they are skipped.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a file.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a file, as soon as it is done.")
 @click.pass_context
 def command(
     ctx: click.Context,
     inputs: tuple[str, ...],
     out: Path | None,
+    form: str,
     model: str,
     ensemble: bool,
     strength: float,
@@ -103,56 +112,32 @@ def command(
 ) -> None:
     """Denoise raw photographs: files, folders or glob patterns.
 
-    Each becomes a CFA DNG that edits like the original, which is never changed. Outputs that exist are
-    skipped, so an interrupted run goes on where it stopped.
+    Each becomes a CFA DNG that edits like the original, which is never changed. Folders are searched with
+    their sub-folders, for plain mosaics too where --pattern tells their phase. An output appears when it is
+    complete, and one that exists is skipped: the same command again goes on where an interrupted one stopped.
     """
     from sk_deploy.batch import Options, denoise_files
     from sk_deploy.denoiser import Denoiser
     from sk_deploy.inputs import find_jobs
 
-    from .progress import progress_bar
+    from .batch_progress import batch_progress
+    from .batch_text import line, table
 
+    started = time.monotonic()
     denoiser = Denoiser.from_file(model, provider, tile)
-    jobs = find_jobs(inputs, out)
-    options = Options(noise=noise, pattern=pattern, ensemble=ensemble, strength=strength, force=force)
-    counts = {"done": 0, "skipped": 0, "failed": 0}
-    position = {job.source: index for index, job in enumerate(jobs)}
-    with progress_bar(len(jobs)) as advance:
-
-        def progress(job: Job, share: float) -> None:
-            advance(job.source.name, position[job.source] + share)
-
-        for result in denoise_files(denoiser, jobs, options, progress):
-            counts[result.status] += 1
-            report(result, as_json)
+    jobs = find_jobs(inputs, out, form, plain=pattern is not None)
+    options = Options(noise, pattern, ensemble, strength, force, form)
+    results: list[Result] = []
+    with batch_progress(jobs) as progress:
+        for result in denoise_files(denoiser, jobs, options, progress.advance):
+            results.append(result)
+            progress.end(result)
+            if as_json:
+                click.echo(json.dumps(result.facts()))
+            if result.status == "failed":
+                click.echo(f"skdn: {result.message}", err=True)
+            elif not as_json:
+                click.echo(line(result))
     if len(jobs) > 1 and not as_json:
-        click.echo(", ".join(f"{count} {status}" for status, count in counts.items() if count))
-    ctx.exit(1 if counts["failed"] else 0)
-
-
-def report(result: Result, as_json: bool) -> None:
-    """One line a file: results on stdout, what failed on stderr."""
-    if as_json:
-        click.echo(json.dumps(result.facts()))
-    if result.status == "failed":
-        click.echo(f"skdn: {result.message}", err=True)
-    elif not as_json:
-        click.echo(result.message if result.status == "skipped" else _line(result))
-
-
-def _line(result: Result) -> str:
-    sources = {
-        "given": "given",
-        "file": "from the file's NoiseProfile",
-        "camera profile": "from darktable's profile of the camera",
-        "estimate": "estimated",
-    }
-    if result.noise is None:
-        noise = "a blind model"
-    else:
-        level = f"{result.noise.shot:.3g},{result.noise.read:.3g}"
-        noise = f"noise {level} {sources[result.noise_source]}"
-    return (
-        f"{result.target}: {result.megapixels:.1f} MP in {result.denoise_s:.2f} s "
-        f"({result.mp_per_s:.2f} MP/s, {result.model} on {result.provider}), {noise}"
-    )
+        click.echo(table(results, time.monotonic() - started))
+    ctx.exit(1 if any(result.status == "failed" for result in results) else 0)

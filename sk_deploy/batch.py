@@ -5,9 +5,17 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Future,
+    ThreadPoolExecutor,
+    as_completed,
+    wait,
+)
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,13 +28,20 @@ from numpy.typing import NDArray
 from .camera_profiles import camera_profile
 from .decoding import decode_ahead
 from .denoiser import Denoiser
-from .dng import write_dng
+from .devices import cpu_threads
 from .errors import RawError, SkdnError
+from .formats import ENCODERS
 from .inputs import Job
 from .noise import NoiseProfile, estimate_noise
+from .output import write_output
 from .raw import RawImage
+from .treatment import Treatment
+from .whole import remove_abandoned
 
 log = logging.getLogger(__name__)
+
+CORES_A_WRITER = 4
+"""Writing takes a core 0.06 s/MP: one writer keeps up with a network on few cores, not with a GPU."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,8 @@ class Options:
     strength: float = 1.0
     force: bool = False
     """Overwrite outputs that exist."""
+    form: str = "dng"
+    """What outputs are written as: a key of formats.ENCODERS."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +100,15 @@ def denoise_files(
     denoiser: Denoiser,
     jobs: Sequence[Job],
     options: Options,
-    progress: Callable[[Job, float], None] | None = None,
+    progress: Callable[[Job, float, float], None] = lambda job, share, megapixels: None,
 ) -> Iterator[Result]:
     """Denoise each job's source into its target, which appears whole or not at all.
 
-    Yields one result a job as it ends, those that need no decoding first. `progress` is told the share of a
-    file that is done. Decoding runs one file ahead in its own process, which a file
-    may crash or hang without harm to the others; encoding runs one file behind in a thread.
+    Yields one result a job as it ends, those that need no decoding first. `progress` is told, in another
+    thread, which share of a file's megapixels is done. Three files are worked on at a time: one is decoded,
+    in a process that a file may crash or hang without harm to the others, one is denoised, and one is written
+    (more where cores abound: writing would hold a GPU up). What killed batches left of their outputs is
+    removed from the folders that are written to.
     """
     waiting = []
     for job in jobs:
@@ -99,24 +118,49 @@ def denoise_files(
             yield Result(job.source, job.target, "skipped", f"{job.target} exists: --force overwrites it")
         else:
             waiting.append(job)
-    writing: Future[Result] | None = None
+    for folder in {job.target.parent for job in waiting}:
+        remove_abandoned(folder)
+    stopped = threading.Event()
+
+    def told(job: Job, share: float, megapixels: float) -> None:
+        if stopped.is_set():
+            raise CancelledError
+        progress(job, share, megapixels)
+
+    most_writers = max(1, cpu_threads() // CORES_A_WRITER)
+    writing: set[Future[Result]] = set()
     decoding = decode_ahead([job.source for job in waiting], options.pattern)
-    with ThreadPoolExecutor(1) as writer, closing(decoding) as decoded_files:
-        for job, decoded in zip(waiting, decoded_files, strict=True):
-            raw = decoded.raw
-            if isinstance(raw, RawError):
-                yield _failure(job, raw)
-                continue
-            try:
-                mosaic, result = _denoise(denoiser, job, raw, decoded.seconds, options, progress)
-            except Exception as error:  # whatever one file provokes, the others go on
-                yield _failure(job, error)
-                continue
-            if writing is not None:
-                yield writing.result()
-            writing = writer.submit(_write, job, raw, mosaic, result, options)
-        if writing is not None:
-            yield writing.result()
+    with (
+        closing(decoding) as decoded_files,
+        ThreadPoolExecutor(1) as network,
+        ThreadPoolExecutor(most_writers) as writers,
+    ):
+        try:
+            for job, decoded in zip(waiting, decoded_files, strict=True):
+                raw = decoded.raw
+                if isinstance(raw, RawError):
+                    yield _failure(job, raw)
+                    continue
+                denoising = network.submit(_denoise, denoiser, job, raw, decoded.seconds, options, told)
+                yield from _written(writing, denoising, most_writers)
+                try:
+                    mosaic, result = denoising.result()
+                except Exception as error:  # whatever one file provokes, the others go on
+                    yield _failure(job, error)
+                    continue
+                writing.add(writers.submit(_write, job, raw, mosaic, result, options))
+            yield from (written.result() for written in as_completed(writing))
+        finally:
+            stopped.set()
+
+
+def _written(writing: set[Future[Result]], denoising: Future[Any], most_writers: int) -> Iterator[Result]:
+    """Results of the files that are written while another is denoised, and until that one may be written."""
+    while not denoising.done() or len(writing) == most_writers:
+        pending = {*writing, denoising} if not denoising.done() else writing
+        ended = wait(pending, return_when=FIRST_COMPLETED).done & writing
+        writing -= ended
+        yield from (written.result() for written in ended)
 
 
 def _denoise(
@@ -125,9 +169,10 @@ def _denoise(
     raw: RawImage,
     decode_s: float,
     options: Options,
-    progress: Callable[[Job, float], None] | None,
+    progress: Callable[[Job, float, float], None],
 ) -> tuple[NDArray[np.float32], Result]:
     noise, noise_source = (None, "none") if denoiser.spec.blind else _noise(raw, options)
+    megapixels = math.prod(raw.shape) / 1e6
     started = time.perf_counter()
     mosaic = denoiser(
         raw.mosaic,
@@ -135,13 +180,13 @@ def _denoise(
         raw.phase,
         options.ensemble,
         options.strength,
-        progress and (lambda share: progress(job, share)),
+        lambda share: progress(job, share, megapixels),
     )
     result = Result(
         source=job.source,
         target=job.target,
         status="done",
-        megapixels=math.prod(raw.shape) / 1e6,
+        megapixels=megapixels,
         noise=noise,
         noise_source=noise_source,
         model=denoiser.spec.name,
@@ -171,7 +216,8 @@ def _write(job: Job, raw: RawImage, mosaic: NDArray[np.float32], result: Result,
     try:
         left = noise_left(mosaic, result.noise or options.noise or raw.noise)
         _make_folder(job.target.parent)
-        write_dng(raw, mosaic, job.target, noise=left, strength=options.strength, software=software)
+        treatment = Treatment(left, options.strength, software)
+        write_output(ENCODERS[options.form], raw, mosaic, job.target, treatment)
     except Exception as error:  # whatever one file provokes, the others go on
         return _failure(job, error)
     return dataclasses.replace(result, noise_left=left, write_s=time.perf_counter() - started)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,13 +71,22 @@ def open_libraw(path: Path) -> Iterator[Any]:
     import rawpy
 
     try:
-        with rawpy.imread(str(path)) as libraw:
+        with rawpy.imread(_named(path)) as libraw:
             yield libraw
     except rawpy.LibRawFileUnsupportedError:
         raise NotARaw from None
     except rawpy.LibRawError as error:
         reason = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
         raise RawError(f"{path.name}: LibRaw cannot decode it ({reason}): truncated or damaged?") from error
+
+
+def _named(path: Path) -> str | io.BytesIO:
+    """What rawpy takes: a name in UTF-8, or the bytes of a file whose name is in an older encoding."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return io.BytesIO(path.read_bytes())
+    return str(path)
 
 
 def flat_counts(path: Path, libraw: Any) -> NDArray[np.uint16]:

@@ -5,17 +5,27 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import onnx_models as models
 import pytest
 
+from sk_deploy import batch
 from sk_deploy.batch import Options, Result, denoise_files, noise_left
+from sk_deploy.decoding import Decoded, decode_ahead
 from sk_deploy.denoiser import Denoiser
 from sk_deploy.dng import write_dng
 from sk_deploy.inputs import find_jobs
 from sk_deploy.noise import NoiseProfile
+from sk_deploy.output import write_output
 from sk_deploy.raw import read_raw
 
 SHOT, READ = 1e-3, 4e-6
@@ -90,13 +100,13 @@ def test_an_error_of_our_own_stops_nothing(
         calls.append(arguments)
         if len(calls) == 2:
             raise KeyError("a bug")
-        return (network if step == "denoising" else write_dng)(*arguments, **options)  # type: ignore[arg-type]
+        return (network if step == "denoising" else write_output)(*arguments, **options)  # type: ignore[arg-type]
 
     network = identity.session.run
     if step == "denoising":
         monkeypatch.setattr(identity.session, "run", break_the_second)
     else:
-        monkeypatch.setattr("sk_deploy.batch.write_dng", break_the_second)
+        monkeypatch.setattr("sk_deploy.batch.write_output", break_the_second)
     with caplog.at_level(logging.DEBUG, "sk_deploy.batch"):
         results = run(identity, tmp_path)
     assert {result.source.name: result.status for result in results} == {
@@ -222,7 +232,97 @@ def test_a_full_disk(identity: Denoiser, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_progress(identity: Denoiser, tmp_path: Path) -> None:
     write_shot(tmp_path / "a.dng")
-    told: list[tuple[str, float]] = []
-    jobs = find_jobs([tmp_path])
-    list(denoise_files(identity, jobs, Options(), lambda job, share: told.append((job.source.name, share))))
-    assert told == [("a.dng", 1.0)]
+    told: list[tuple[str, float, float]] = []
+    list(
+        denoise_files(
+            identity,
+            find_jobs([tmp_path]),
+            Options(),
+            lambda job, *done: told.append((job.source.name, *done)),
+        )
+    )
+    assert told == [("a.dng", 1.0, 96 * 128 / 1e6)]
+
+
+def test_steps_overlap(identity: Denoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of six files, whose steps take 0.3 s each: four steps long is the wait for the first, or the last."""
+    for index in range(6):
+        write_shot(tmp_path / f"{index}.dng", index)
+    step_s = 0.3
+
+    def slow(done: Callable[..., Any]) -> Callable[..., Any]:
+        def wait(*arguments: Any, **options: Any) -> Any:
+            time.sleep(step_s)
+            return done(*arguments, **options)
+
+        return wait
+
+    def slowly_decoded(*arguments: Any) -> Iterator[Decoded]:
+        """As `decode_ahead` would, of a decoder that takes as long; started before, unlike its process."""
+        with ThreadPoolExecutor(1) as ahead, closing(decode_ahead(*arguments)) as decoded:
+            first = ahead.submit(slow(next), decoded, None)
+            while (file := first.result()) is not None:
+                first = ahead.submit(slow(next), decoded, None)
+                yield file
+
+    monkeypatch.setattr("sk_deploy.batch.decode_ahead", slowly_decoded)
+    monkeypatch.setattr("sk_deploy.batch._denoise", slow(batch._denoise))
+    monkeypatch.setattr("sk_deploy.batch._write", slow(batch._write))
+    started = time.monotonic()
+    results = run(identity, tmp_path)
+    took_s = time.monotonic() - started
+    assert [result.status for result in results] == ["done"] * 6
+    assert 8 * step_s < took_s < 14 * step_s  # one step after the other: 18
+
+
+def test_a_result_is_told_while_the_next_file_is_denoised(
+    identity: Denoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index, name in enumerate(["a.dng", "b.dng"]):
+        write_shot(tmp_path / name, index)
+    told = threading.Event()
+    network, files = identity.session.run, []
+
+    def wait_at_the_second(*arguments: Any) -> Any:
+        files.append(arguments)
+        assert len(files) < 2 or told.wait(20), "the first result was not told"
+        return network(*arguments)
+
+    monkeypatch.setattr(identity.session, "run", wait_at_the_second)
+    results = denoise_files(identity, find_jobs([tmp_path]), Options())
+    assert next(results).source.name == "a.dng"
+    told.set()
+    assert next(results).status == "done"
+
+
+def test_a_batch_that_is_given_up_stops_at_the_next_tile(identity: Denoiser, tmp_path: Path) -> None:
+    for index, name in enumerate(["a.dng", "b.dng", "c.dng"]):
+        write_shot(tmp_path / name, index)
+    results = denoise_files(identity, find_jobs([tmp_path]), Options())
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert not (tmp_path / "c_denoised.dng").exists()
+    assert not list(tmp_path.glob(".skdn*"))
+
+
+def test_what_a_killed_batch_left_is_removed(identity: Denoiser, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".skdn-0123456789abcdef.part").write_bytes(b"half")
+    write_shot(tmp_path / "a.dng")
+    (result,) = denoise_files(identity, find_jobs([tmp_path / "a.dng"], out), Options())
+    assert result.status == "done"
+    assert [path.name for path in out.iterdir()] == ["a.dng"]
+
+
+@pytest.mark.parametrize("form", ["tiff", "npy", "png", "jpg"])
+def test_other_formats(identity: Denoiser, tmp_path: Path, form: str) -> None:
+    write_shot(tmp_path / "a.dng")
+    (result,) = denoise_files(identity, find_jobs([tmp_path], form=form), Options(form=form))
+    assert (result.status, result.message) == ("done", "")
+    assert result.target == tmp_path / f"a_denoised.{form}"
+    if form in ("tiff", "npy"):
+        denoised = read_raw(result.target, "GRBG")
+        np.testing.assert_array_equal(denoised.mosaic, read_raw(tmp_path / "a.dng").mosaic)
+    else:
+        assert cv2.imread(str(result.target)).shape == (96, 128, 3)

@@ -102,6 +102,88 @@ def test_many_files_as_json(model: Path, shot: Path, mosaic: Path, tmp_path: Pat
     assert {path.name for path in out.iterdir()} == {"shot.dng", "mosaic.dng"}
 
 
+def test_many_files_end_in_a_table(model: Path, shot: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.dng"
+    bad.write_bytes(shot.read_bytes()[:2000])
+    (tmp_path / "old_denoised.dng").touch()
+    (tmp_path / "old.dng").write_bytes(shot.read_bytes())
+    done = skdn("denoise", tmp_path / "shot.dng", bad, tmp_path / "old.dng", "--model", model)
+    refused(done, "bad.dng")
+    told, table = done.stdout.splitlines()[:2], done.stdout.splitlines()[2:]
+    assert [line.split()[0] for line in told] == [
+        str(tmp_path / "old_denoised.dng"),
+        f"{tmp_path / 'shot_denoised.dng'}:",
+    ]
+    assert [line.split()[:2] for line in table[1:5]] == [
+        ["done", "1"],
+        ["skipped", "1"],
+        ["failed", "1"],
+        ["all", "3"],
+    ]
+    assert table[0].split() == ["files", "MP", "decode", "s", "denoise", "s", "write", "s"]
+    assert table[5].startswith("failed: bad.dng")
+    assert len(table) == 6
+
+
+@pytest.mark.parametrize("form", ["dng", "tiff", "npy", "png", "jpg"])
+def test_formats(model: Path, mosaic: Path, form: str) -> None:
+    done = skdn("denoise", mosaic, "--pattern", "GRBG", "--model", model, "--format", form)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{mosaic.with_name(f'mosaic_denoised.{form}')}: ")
+    assert mosaic.with_name(f"mosaic_denoised.{form}").exists()
+
+
+def test_a_folder_of_plain_mosaics(model: Path, mosaic: Path, tmp_path: Path) -> None:
+    refused(skdn("denoise", tmp_path, "--model", model, "--out", tmp_path / "out"), "no raw file found")
+    done = skdn("denoise", tmp_path, "--pattern", "GRBG", "--model", model, "--out", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mosaic.dng"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux only")
+def test_names_of_any_bytes(model: Path, shot: Path, tmp_path: Path) -> None:
+    """UTF-8, and what older systems wrote."""
+    folder = tmp_path / "Ürlaub in Łódź"
+    folder.mkdir()
+    names = ["ä b.dng", os.fsdecode(b"latin\xe9.dng"), "new\nline.dng", "-v.dng"]
+    for name in names:
+        (folder / name).write_bytes(shot.read_bytes())
+    done = skdn("denoise", folder, "--model", model, "--out", tmp_path / "aus gabe", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {json.loads(line)["status"] for line in done.stdout.splitlines()} == {"done"}
+    assert sorted(path.name for path in (tmp_path / "aus gabe").iterdir()) == sorted(names)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal")
+def test_progress_on_a_terminal(model: Path, shot: Path, tmp_path: Path) -> None:
+    """Files done, megapixels a second, time left; results go to stdout, which is no terminal here."""
+    import pty
+
+    terminal, stderr = pty.openpty()
+    command = ["denoise", shot, tmp_path / "absent.dng", "--model", model]
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(stderr)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(terminal, 4096)
+        except OSError:  # the process is gone
+            break
+    os.close(terminal)
+    assert process.stdout is not None
+    assert process.stdout.read().decode().count("MP/s") == 2
+    process.stdout.close()
+    assert process.wait(60) == 1
+    display = shown.decode()
+    for part in ("0/2 files", "2/2 files", "MP/s", "0:00:00", "shot.dng"):
+        assert part in display
+
+
 def test_bad_inputs(model: Path, shot: Path, mosaic: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.nef"
     text.write_text("no raw")
