@@ -189,10 +189,10 @@ def measure(
     Pictures without a clean mosaic are denoised once, by the last method. `progress` is told a name and the
     number of pictures done. `keep` takes what the last method made of each picture [H,W].
     """
-    results = []
+    results, last = [], list(methods)[-1]
     for index, picture in enumerate(eval_set.pictures):
         progress(picture.name, index)
-        chosen = dict(methods) if picture.clean is not None else dict([list(methods.items())[-1]])
+        chosen = methods if picture.clean is not None else {last: methods[last]}
         if not index:
             _warm_up(chosen, picture)
         results.append(_run(chosen, picture, keep))

@@ -19,7 +19,7 @@ from .pictures import side_by_side
 from .quality import psnr_db
 from .unprocess import develop
 
-CROP_PX = 128
+CROP_PX = 112
 SCALE = 3
 """Pixels on each side that one sensor pixel becomes; none is interpolated, so that none looks smoother."""
 

@@ -29,8 +29,9 @@ def side_by_side(pictures: list[tuple[str, Picture]], scale: int = 2) -> Picture
     columns = []
     for label, picture in pictures:
         large = np.repeat(np.repeat(picture, scale, 0), scale, 1)
-        strip = np.full((28, large.shape[1], 3), 255, np.uint8)
-        cv2.putText(strip, label, (6, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
+        strip = np.full((14 * scale, large.shape[1], 3), 255, np.uint8)
+        start, size = (3 * scale, 10 * scale), 0.26 * scale
+        cv2.putText(strip, label, start, cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), 1, cv2.LINE_AA)
         columns.append(np.vstack([strip, large]))
     return np.hstack(columns)
 

@@ -110,7 +110,7 @@ def test_the_tables_the_worst_and_the_picture(folder: Path) -> None:
     assert len(rows) == 2
     assert rows[0].split()[2::2] == ["+0.00"] * len(CHART_LEVELS)
     assert picture == "picture: card.png"
-    assert cv2.imread("card.png").shape[1] == 5 * 129 * 3  # noisy, NLM, both models, clean
+    assert cv2.imread("card.png").shape[1] == 5 * 113 * 3  # noisy, NLM, both models, clean
 
 
 def test_models_of_one_name_are_told_apart(folder: Path) -> None:
