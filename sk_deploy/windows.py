@@ -12,6 +12,7 @@ Lengths are packed pixels for windows and halos; sites are rows or columns of se
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,16 +70,22 @@ class Tile:
 def window_shape(
     shape: tuple[int, int], phase: str, tile: int, halo: int, multiple: int, ensemble: bool
 ) -> WindowShape | None:
-    """The largest windows of at most `tile` packed pixels that fit into a mosaic [H,W].
+    """The windows of at most `tile` packed pixels that cover a mosaic [H,W] with the least work.
 
     None where they would be mostly halo: less than half of their edge kept.
     """
     flips = 2 if ensemble else 1
-    axes = zip(shape, PHASES[phase], strict=True)
+    axes = list(zip(shape, PHASES[phase], strict=True))
     room = min(_padded(size, red, flip, multiple) for size, red in axes for flip in range(flips))
-    window = min(tile // multiple * multiple, room)
-    core = 2 * (window - 2 * halo - multiple)
-    return WindowShape(window, core, 2 * (window + multiple + 1), flips) if core >= window else None
+    longest = min(tile // multiple * multiple, room)
+    fitting = [
+        WindowShape(window, core, 2 * (window + multiple + 1), flips)
+        for window in range(longest, longest // 4, -multiple)
+        if (core := 2 * (window - 2 * halo - multiple)) >= max(window, 1)
+    ]
+    return min(
+        fitting, key=lambda w: w.window**2 * math.prod(-(-size // w.core) for size in shape), default=None
+    )
 
 
 def plan_windows(
