@@ -73,10 +73,10 @@ def cases() -> Iterator[Case]:
     """The most telling first."""
     for precision in ("float16", "float32"):
         yield Case("network", precision, 2048)
-        for tile_px, ensemble in ((2048, False), (1024, True), (2048, True), (1024, False)):
-            yield Case("counts", precision, tile_px, ensemble=ensemble)
-    yield Case("dng", "float16", 2048)
-    yield Case("counts", "float16", 2048, options="", provider="tensorrt")
+        yield Case("counts", precision, 2304)
+        yield Case("counts", precision, 1152, ensemble=True)
+    yield Case("dng", "float16", 2304)
+    yield Case("counts", "float16", 2304, options="", provider="tensorrt")
     for graph, precision in product((0, 1), ("float16", "float32")):
         for tile_px, batch in ((512, 1), (1024, 1), (512, 8), (1024, 8)):
             options = "prefer_nhwc=1 enable_cuda_graph=1" if graph else "prefer_nhwc=1"
@@ -87,11 +87,12 @@ def cases() -> Iterator[Case]:
         yield Case("network", precision, 2048, options="prefer_nhwc=1 cudnn_conv_algo_search=EXHAUSTIVE")
         yield Case("network", precision, 2048, options="prefer_nhwc=1 cudnn_conv_algo_search=DEFAULT")
         yield Case("network", precision, 1024, options="prefer_nhwc=0 enable_cuda_graph=1")
-        yield Case("counts", precision, 2048, lanes=1)
-        yield Case("counts", precision, 2048, lanes=3)
-        yield Case("counts", precision, 4096)
-        yield Case("counts", precision, 2048, options="prefer_nhwc=0")
-        yield Case("counts", precision, 512, ensemble=True)
+        yield Case("counts", precision, 2304, lanes=1)
+        yield Case("counts", precision, 2304, lanes=3)
+        yield Case("counts", precision, 1152)
+        yield Case("counts", precision, 2304, options="prefer_nhwc=0")
+        yield Case("counts", precision, 640, ensemble=True)
+        yield Case("counts", precision, 2304, ensemble=True)
     yield Case("network", "float32", 2048, options="prefer_nhwc=1 use_tf32=0")
 
 
