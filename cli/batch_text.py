@@ -23,9 +23,10 @@ def line(result: Result) -> str:
     else:
         level = f"{result.noise.shot:.3g},{result.noise.read:.3g}"
         noise = f"noise {level} {_NOISE_SOURCES[result.noise_source]}"
+    mended = f", {result.defects} hot or dead pixels mended" if result.defects else ""
     return (
         f"{result.target}: {result.megapixels:.1f} MP in {result.denoise_s:.2f} s "
-        f"({result.mp_per_s:.2f} MP/s, {result.model} on {result.provider}), {noise}"
+        f"({result.mp_per_s:.2f} MP/s, {result.model} on {result.provider}), {noise}{mended}"
     )
 
 

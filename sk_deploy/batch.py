@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from .camera_profiles import camera_profile
 from .decoding import decode_ahead
+from .defects import mend_raw
 from .denoiser import Denoiser
 from .devices import cpu_threads
 from .errors import RawError, SkdnError
@@ -76,6 +77,8 @@ class Result:
     noise_source: str = ""
     """"given", "file" (its NoiseProfile), "camera profile" (an installed darktable's) or "estimate"; "none"
     for a blind model."""
+    defects: int = 0
+    """Hot and dead pixels that were mended before."""
     noise_left: NoiseProfile | None = None
     """Of the output, as written to its NoiseProfile."""
     model: str = ""
@@ -174,6 +177,7 @@ def _denoise(
     noise, noise_source = (None, "none") if denoiser.spec.blind else _noise(raw, options)
     megapixels = math.prod(raw.shape) / 1e6
     started = time.perf_counter()
+    defects = _mend(raw, noise, options) if options.strength else 0
     mosaic = denoiser(
         raw.mosaic,
         noise,
@@ -189,6 +193,7 @@ def _denoise(
         megapixels=megapixels,
         noise=noise,
         noise_source=noise_source,
+        defects=defects,
         model=denoiser.spec.name,
         provider=denoiser.provider,
         decode_s=decode_s,
@@ -203,11 +208,20 @@ def _noise(raw: RawImage, options: Options) -> tuple[NoiseProfile, str]:
         return options.noise, "given"
     if raw.noise is not None:
         return raw.noise, "file"
-    estimate = estimate_noise(raw.mosaic)
+    mosaic = raw.mosaic
+    estimate = estimate_noise(mosaic)
     profile = camera_profile(raw.capture.make, raw.capture.model, raw.capture.iso)
     if profile is not None:
-        return profile.fitted(estimate, raw.mosaic), "camera profile"
+        return profile.fitted(estimate, mosaic), "camera profile"
     return estimate, "estimate"
+
+
+def _mend(raw: RawImage, noise: NoiseProfile | None, options: Options) -> int:
+    """Hot and dead pixels, for a blind model by a level of their own."""
+    try:
+        return mend_raw(raw, noise or _noise(raw, options)[0])
+    except RawError:  # too small to tell noise from defects
+        return 0
 
 
 def _write(job: Job, raw: RawImage, mosaic: NDArray[np.float32], result: Result, options: Options) -> Result:
