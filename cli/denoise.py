@@ -17,22 +17,17 @@ if TYPE_CHECKING:
 
 
 def parse_noise(ctx: click.Context, parameter: click.Parameter, value: str) -> NoiseProfile | None:
-    """`auto` -> None; `SHOT,READ` -> variances; `CAMERA@ISO` -> variances that darktable knows."""
+    """`auto` -> None; `SHOT,READ` -> variances."""
     if value == "auto":
         return None
-    from sk_deploy.camera_profiles import named_profile
     from sk_deploy.errors import ConfigError
     from sk_deploy.noise import NoiseProfile
 
     try:
-        if "@" in value:
-            return named_profile(value).noise()
         shot, read = (float(number) for number in value.split(","))
         return NoiseProfile(shot, read)
     except ValueError:
-        raise click.BadParameter(
-            f"{value!r} is neither auto nor SHOT,READ, e.g. 1e-3,2e-6, nor CAMERA@ISO"
-        ) from None
+        raise click.BadParameter(f"{value!r} is neither auto nor SHOT,READ, e.g. 1e-3,2e-6") from None
     except ConfigError as error:
         raise click.BadParameter(str(error)) from None
 
@@ -83,9 +78,9 @@ def parse_noise(ctx: click.Context, parameter: click.Parameter, value: str) -> N
     default="auto",
     show_default=True,
     callback=parse_noise,
-    metavar="auto|SHOT,READ|CAMERA@ISO",
-    help="Noise variance SHOT·x + READ where white is 1. auto asks the file, then an installed darktable "
-    "about the camera, and measures the picture; CAMERA@ISO asks darktable, e.g. 'Nikon D5000@200'.",
+    metavar="auto|SHOT,READ",
+    help="Noise variance SHOT·x + READ where white is 1; auto asks the file, else measures the picture, with "
+    "what an installed darktable knows of the camera.",
 )
 @click.option(
     "--pattern",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import onnx_models as models
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
-from skdn_cli.denoise import command
+from skdn_cli.denoise import command as denoise_command
+from skdn_cli.export import command as export_command
 
 from sk_deploy import camera_profiles
 from sk_deploy.batch import Options, Result, denoise_files
@@ -259,11 +261,19 @@ def test_the_command_line_says_where_the_level_is_from(darktable: Path, tmp_path
     write_shot(tmp_path / "shot.dng")
     model = models.noise_adder(tmp_path / "model.onnx")
     arguments = [str(tmp_path / "shot.dng"), "--model", str(model), "--provider", "cpu", "--force"]
-    assert "from darktable's profile of the camera" in CliRunner().invoke(command, arguments).output
-    named = CliRunner().invoke(command, [*arguments, "--json", "--noise", "Nikon D5000@400"])
-    noise = json.loads(named.stdout)["noise"]
-    assert noise == pytest.approx({"shot": USUAL * 8e-6, "read": USUAL * 2e-7})
-    refused = CliRunner().invoke(command, [*arguments, "--noise", "Nikon D5001@400"])
+    assert "from darktable's profile of the camera" in CliRunner().invoke(denoise_command, arguments).output
+
+
+def test_a_package_for_darktable_may_be_for_a_camera(darktable: Path, tmp_path: Path) -> None:
+    model = models.noise_adder(tmp_path / "model.onnx")
+    arguments = [str(model), str(tmp_path / "model.dtmodel"), "--noise"]
+    done = CliRunner().invoke(export_command, [*arguments, "Nikon D5000@400"])
+    assert done.exit_code == 0, done.output
+    with zipfile.ZipFile(tmp_path / "model.dtmodel") as package:
+        (config,) = (name for name in package.namelist() if name.endswith("config.json"))
+        description = json.loads(package.read(config))["description"]
+    assert f"noise shot {USUAL * 8e-6:g}, read {USUAL * 2e-7:g}" in description
+    refused = CliRunner().invoke(export_command, [*arguments, "Nikon D5001@400"])
     assert refused.exit_code == 2
     assert "perhaps 'Nikon D5000'" in " ".join(refused.output.split())
 
