@@ -23,7 +23,7 @@ LEAST_READ = 2.0**-28 / 12
 """The rounding of a 14-bit raw: no estimate says less."""
 MOST = 0.999
 """NoiseProfile's range is open at 1."""
-KEPT_AT_LEAST = 0.02
+KEPT_AT_LEAST = 0.005
 """Share of the positions that is used when texture covers everything."""
 SMOOTH = 1.13
 """Texture of a smooth position, in units of the noise: 1 is expected, and 0.13 is its standard deviation."""
