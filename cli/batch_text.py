@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sk_deploy.batch import Result
+from sk_deploy.noise import NEXT_TO_NONE
 
 _NOISE_SOURCES = {
     "given": "given",
@@ -23,6 +24,8 @@ def line(result: Result) -> str:
     else:
         level = f"{result.noise.shot:.3g},{result.noise.read:.3g}"
         noise = f"noise {level} {_NOISE_SOURCES[result.noise_source]}"
+        if result.noise_source == "estimate" and result.noise.shot + result.noise.read < NEXT_TO_NONE:
+            noise += ", less than any camera's: denoised before?"
     mended = f", {result.defects} hot or dead pixels mended" if result.defects else ""
     return (
         f"{result.target}: {result.megapixels:.1f} MP in {result.denoise_s:.2f} s "

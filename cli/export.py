@@ -41,8 +41,8 @@ def baked_noise(ctx: click.Context, parameter: click.Parameter, value: str | Non
     callback=baked_noise,
     metavar="SHOT,READ|CAMERA@ISO",
     help="Noise level that a .dtmodel is for: darktable tells a model none. Best is what skdn denoise prints "
-    "for a raw of yours; CAMERA@ISO, e.g. 'Nikon D5000@200', asks an installed darktable, whose profiles tell "
-    "it within 30 %.",
+    "for a raw of yours; CAMERA@ISO, e.g. 'Nikon D5000@200', asks an installed darktable, whose profiles "
+    "tell it within 30 %.",
 )
 @click.option("--force", is_flag=True, help="Overwrite a model that exists.")
 @click.pass_context

@@ -21,6 +21,8 @@ POSITIONS_A_SIDE = 160
 """Blocks looked at along each side of a large mosaic; the rest adds time and no accuracy."""
 LEAST_READ = 2.0**-28 / 12
 """The rounding of a 14-bit raw: no estimate says less."""
+NEXT_TO_NONE = 2e-6
+"""Variance at white that no camera's raw is below: half a million photo-electrons in a pixel."""
 MOST = 0.999
 """NoiseProfile's range is open at 1."""
 KEPT_AT_LEAST = 0.005

@@ -5,6 +5,7 @@ of the scene is smooth. Texture that leaves no region smooth cannot be told from
 estimate may be high (at most twofold here), but not low.
 """
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from sk_deploy.batch import Result
 from sk_deploy.bayer import PHASES
 from sk_deploy.denoiser import Denoiser
 from sk_deploy.errors import ConfigError, RawError
@@ -255,3 +257,14 @@ def burst_psnr_db(
     if mosaic is not frame:
         error -= np.mean((frame - clean) ** 2) / 10
     return float(-10 * np.log10(max(error, 1e-9) / np.percentile(clean, 99.9) ** 2))
+
+
+def test_a_denoised_picture_is_seen_to_be_one(tmp_path: Path) -> None:
+    """Below any camera's noise, and said so; no camera's own level is."""
+    from skdn_cli.batch_text import line
+
+    result = Result(tmp_path, tmp_path, "done", noise=estimate_noise(gradient().astype(np.float32)))
+    assert "denoised before?" in line(replace(result, noise_source="estimate"))
+    assert "denoised before?" not in line(replace(result, noise_source="given"))
+    quiet = estimate_noise(photographed(gradient(), 6e-6, 1e-9))
+    assert "denoised before?" not in line(replace(result, noise=quiet, noise_source="estimate"))
