@@ -134,7 +134,9 @@ def _sum_gmacs(nodes: list[Cost]) -> float | None:
 
 def _median_ms(same: list[dict[str, Any]]) -> float:
     """Milliseconds a mosaic; the warm-ups are left out."""
-    per_mosaic = np.array([event["dur"] for event in same]).reshape(WARMUPS + RUNS, -1).sum(1) / 1e3
+    runs = len(same) // (WARMUPS + RUNS)  # a mosaic; the first may take more, to give memory back
+    durations = np.array([event["dur"] for event in same[-runs * (WARMUPS + RUNS) :]])
+    per_mosaic = durations.reshape(WARMUPS + RUNS, runs).sum(1) / 1e3
     return float(np.median(per_mosaic[WARMUPS:]))
 
 
@@ -142,8 +144,8 @@ def _macs(arguments: dict[str, Any]) -> int | None:
     """Multiply-accumulates of one call of a node, from the shapes that it met."""
     inputs: list[list[int]] = [list(*kind.values()) for kind in arguments["input_type_shape"]]
     output: list[int] = list(*arguments["output_type_shape"][0].values())
-    if arguments["op_name"] in ("Conv", "FusedConv", "NhwcFusedConv"):  # [N,O,h,w], weight [O,I/groups,k,k]
-        return output[0] * math.prod(output[2:]) * math.prod(inputs[1])
+    if arguments["op_name"] in ("Conv", "FusedConv", "NhwcFusedConv"):
+        return math.prod(output) * math.prod(inputs[1][1:])  # weight [O,…]: channels first or last
     if arguments["op_name"] == "ConvTranspose":  # [N,I,h,w], weight [I,O/groups,k,k]
         return inputs[0][0] * math.prod(inputs[0][2:]) * math.prod(inputs[1])
     if arguments["op_name"] in ("MatMul", "FusedMatMul"):

@@ -52,7 +52,8 @@ class Session:
     load_s: float
     """Seconds that opening took."""
     network_s: float
-    """Seconds spent inside the network since opening, copies to and from a GPU included."""
+    """Seconds spent inside the network since opening; on a GPU, where one graph does everything, inside that,
+    copies included."""
 
     def __init__(
         self,
