@@ -17,7 +17,7 @@ from .errors import ConfigError, RawError
 
 BLOCK = 8
 """Side of a block, packed pixels of one plane: 16 sensor pixels."""
-POSITIONS_A_SIDE = 160
+POSITIONS_A_SIDE = 128
 """Blocks looked at along each side of a large mosaic; the rest adds time and no accuracy."""
 LEAST_READ = 2.0**-28 / 12
 """The rounding of a 14-bit raw: no estimate says less."""
