@@ -71,7 +71,7 @@ def parse_noise(ctx: click.Context, parameter: click.Parameter, value: str) -> N
     "--tile",
     type=click.IntRange(min=2),
     metavar="PX",
-    help="Longest edge of a tile in sensor pixels: less memory, more work.  [default: 1024]",
+    help="Tiles of at most PX × PX sensor pixels: less memory, more work.  [default: by the memory at hand]",
 )
 @click.option(
     "--noise",

@@ -65,7 +65,7 @@ def parse_size(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
     "--tile",
     type=click.IntRange(min=2),
     metavar="PX",
-    help="Longest edge of a tile in sensor pixels.  [default: 1024]",
+    help="Tiles of at most PX × PX sensor pixels.  [default: by the memory at hand]",
 )
 @click.option("--ensemble", is_flag=True, help="Time the self-ensemble of eight passes.")
 @click.option(

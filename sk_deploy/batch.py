@@ -178,10 +178,9 @@ def _denoise(
     megapixels = math.prod(raw.shape) / 1e6
     started = time.perf_counter()
     defects = _mend(raw, noise, options) if options.strength else 0
-    mosaic = denoiser(
-        raw.mosaic,
+    mosaic = denoiser.image(
+        raw,
         noise,
-        raw.phase,
         options.ensemble,
         options.strength,
         lambda share: progress(job, share, megapixels),

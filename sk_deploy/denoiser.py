@@ -4,49 +4,62 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .bayer import PHASES
-from .counts import HIGHEST_COUNT
-from .ensemble import DIHEDRAL, IDENTITY
+from .bayer import PHASES, Sites, cut
+from .counts import round_counts
 from .errors import ConfigError, RawError
-from .levels import Levels, normalise, to_counts
+from .levels import Levels, normalise
 from .models import find_model
 from .noise import NoiseProfile, estimate_noise
+from .passes import run_passes
 from .pipeline import Pipeline
+from .raw_image import RawImage
 from .session import Session
 from .spec import ModelSpec
-from .tiling import run_tiles
+from .tile_size import tile_px_for
+from .tiling import Read, Write, least_tile_px
 from .windows import WindowShape, window_shape
 
 log = logging.getLogger(__name__)
 
-TILE_PX = 1024
-"""Edge of a tile in sensor pixels: small enough for memory, large enough that halos cost little."""
 GPU_TILE_PX = 2304
-"""The same on a GPU, which has little to do with less at once. Half of it for the self-ensemble, whose eight
-passes run at once."""
+"""Edge of a tile in sensor pixels on a GPU, which has little to do with less at once. Half of it for the
+self-ensemble, whose eight passes run at once."""
 MOST_PIPELINES = 4
 """Kept open on a GPU: photographs of as many sizes in turn cost no time."""
 
 
 class Denoiser:
-    """A model that is ready to denoise mosaics."""
+    """A model that is ready to denoise mosaics, one after another.
+
+    For a pipeline of your own, on mosaics that it has in memory:
+
+    >>> import numpy as np
+    >>> from sk_deploy import Denoiser, NoiseProfile
+    >>> denoise = Denoiser.from_file("small", provider="cpu")
+    >>> mosaic = np.full((64, 96), 0.2, np.float32)  # yours: (raw - black) / (white - black), GBRG
+    >>> clean = denoise(mosaic, NoiseProfile(shot=1e-3, read=2e-6), phase="GBRG")
+    >>> clean.shape, str(clean.dtype)
+    ((64, 96), 'float32')
+    """
 
     session: Session
     tile_px: int
-    """Longest edge of a tile, sensor pixels; halved when memory runs out."""
+    """A tile holds at most as many sensor pixels as a square of this edge; halved when memory runs out."""
 
     def __init__(self, session: Session, tile_px: int | None = None) -> None:
         """Raises ConfigError when the tile has no room for the model's halo."""
         self.session = session
-        least_px = _least_tile_px(session.spec)
+        least_px = self._least_px
         if tile_px is not None and tile_px < least_px:
             raise ConfigError(f"tile of {tile_px} px: model {session.spec.name} needs at least {least_px} px")
-        usual_px = TILE_PX if session.provider == "cpu" else GPU_TILE_PX
+        usual_px = tile_px_for(session) if session.provider == "cpu" else GPU_TILE_PX
         self.tile_px = tile_px or max(usual_px, least_px)
         self._pipelines: dict[tuple[WindowShape, bool], Pipeline] = {}
 
@@ -68,6 +81,10 @@ class Denoiser:
         """The provider that really runs."""
         return self.session.provider
 
+    @property
+    def _least_px(self) -> int:
+        return least_tile_px(self.spec.halo, self.spec.multiple)
+
     def __call__(
         self,
         mosaic: NDArray[np.float32],
@@ -77,32 +94,57 @@ class Denoiser:
         strength: float = 1.0,
         progress: Callable[[float], None] | None = None,
     ) -> NDArray[np.float32]:
-        """Denoise a mosaic [H,W], black 0 and white 1, negatives kept; returns the same shape and scale.
+        """Denoise a mosaic, which is not changed; returns float32 of the same shape and scale.
 
-        `noise` is estimated from the mosaic when None. `ensemble` averages the eight dihedral transforms.
-        `strength` from 0 to 1 blends from the input to the denoised mosaic. `progress` is told the share that
-        is done. Raises ConfigError for other strengths or phases, RawError for what is not a mosaic or when
-        memory does not suffice for the smallest tile.
+        `mosaic`: floats [H,W] of any size from 2 x 2, (raw - black) / (white - black), negatives kept.
+        `noise`: variance shot · x + read on that scale; estimated from the mosaic when None (from 16 x 16
+        pixels on), and not used by a blind model. `phase`: colours of mosaic[:2,:2] in reading order.
+        `ensemble` averages the eight dihedral transforms: better, eight times the work. `strength` blends
+        from the input (0) to the denoised mosaic (1). `progress` is told the share that is done, 0 to 1.
+
+        Hot pixels are for `find_defects`. Raises ConfigError for other strengths or phases, RawError for what
+        is not such a mosaic, or when memory does not suffice for the smallest tile.
         """
-        _check(mosaic, phase, strength)
+        _check(mosaic.shape, phase, strength)
+        if not np.issubdtype(mosaic.dtype, np.floating):
+            raise RawError(
+                f"a mosaic of {mosaic.dtype}: expected floats, (raw - black) / (white - black); raw counts "
+                "and their levels are for Denoiser.counts"
+            )
         mosaic = np.asarray(mosaic, np.float32)
         if noise is None and not self.spec.blind:
             noise = estimate_noise(mosaic)
-        denoised = np.zeros_like(mosaic)
-        while True:
-            try:
-                pipeline = self._on_gpu(mosaic.shape, phase, ensemble, counts=False)
-                if pipeline is not None:
-                    pipeline.run(mosaic, denoised, phase, noise, strength, progress=progress)
-                    return denoised
-                self._run(mosaic, noise, phase, ensemble, denoised, progress)
-                break
-            except MemoryError as error:
-                self._halve_tile(error)
-                denoised[...] = 0
-        if strength != 1:
-            denoised *= np.float32(strength)
-            denoised += np.float32(1 - strength) * mosaic
+        denoised = np.empty_like(mosaic)
+
+        def attempt() -> None:
+            pipeline = self._on_gpu(mosaic.shape, phase, ensemble, counts=False)
+            if pipeline is not None:
+                pipeline.run(mosaic, denoised, phase, noise, strength, progress=progress)
+            else:
+                write = partial(_put, denoised)
+                read = partial(cut, mosaic)
+                self._run(read, write, mosaic.shape, phase, noise, ensemble, strength, progress)
+
+        self._with_room(attempt)
+        return denoised
+
+    def image(
+        self,
+        raw: RawImage,
+        noise: NoiseProfile | None = None,
+        ensemble: bool = False,
+        strength: float = 1.0,
+        progress: Callable[[float], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """As `__call__` with raw.mosaic, which on a CPU is made tile by tile and never whole."""
+        if self.provider != "cpu" or (noise is None and not self.spec.blind):
+            return self(raw.mosaic, noise, raw.phase, ensemble, strength, progress)
+        _check(raw.shape, raw.phase, strength)
+        denoised = np.empty(raw.shape, np.float32)
+        write = partial(_put, denoised)
+        self._with_room(
+            lambda: self._run(raw.window, write, raw.shape, raw.phase, noise, ensemble, strength, progress)
+        )
         return denoised
 
     def counts(
@@ -120,23 +162,27 @@ class Denoiser:
 
         As `__call__` in everything else. On a GPU only counts cross to it and back: the fastest way.
         """
-        _check(counts, phase, strength)
+        _check(counts.shape, phase, strength)
         if noise is None and not self.spec.blind:
             noise = estimate_noise(normalise(counts, levels))
-        denoised = np.zeros_like(counts)
-        while True:
-            try:
-                pipeline = self._on_gpu(counts.shape, phase, ensemble, counts=True)
-                if pipeline is not None:
-                    pipeline.run(counts, denoised, phase, noise, strength, levels, gain, progress)
-                    return denoised
-                break
-            except MemoryError as error:
-                self._halve_tile(error)
-        mosaic = self(normalise(counts, levels), noise, phase, ensemble, strength, progress)
-        scaled = np.rint(to_counts(mosaic, levels) * np.float32(gain))
-        rounded: NDArray[np.uint16] = np.clip(scaled, 0, HIGHEST_COUNT).astype(np.uint16)
-        return rounded
+        denoised = np.empty_like(counts)
+
+        def read(rows: Sites, columns: Sites) -> NDArray[np.float32]:
+            return normalise(cut(counts, rows, columns), levels.at(rows, columns))
+
+        def write(rows: slice, columns: slice, mosaic: NDArray[np.float32]) -> None:
+            here = levels.at(np.arange(rows.start, rows.stop), np.arange(columns.start, columns.stop))
+            _put(denoised, rows, columns, round_counts(mosaic, here, gain))
+
+        def attempt() -> None:
+            pipeline = self._on_gpu(counts.shape, phase, ensemble, counts=True)
+            if pipeline is not None:
+                pipeline.run(counts, denoised, phase, noise, strength, levels, gain, progress)
+            else:
+                self._run(read, write, counts.shape, phase, noise, ensemble, strength, progress)
+
+        self._with_room(attempt)
+        return denoised
 
     def _on_gpu(self, shape: tuple[int, ...], phase: str, ensemble: bool, counts: bool) -> Pipeline | None:
         """What runs such a mosaic in one graph; None on a CPU, and where tiles would be mostly halo."""
@@ -155,53 +201,53 @@ class Denoiser:
 
     def _run(
         self,
-        mosaic: NDArray[np.float32],
-        noise: NoiseProfile | None,
+        read: Read,
+        write: Write,
+        shape: tuple[int, ...],
         phase: str,
+        noise: NoiseProfile | None,
         ensemble: bool,
-        denoised: NDArray[np.float32],
+        strength: float,
         progress: Callable[[float], None] | None,
     ) -> None:
-        """One pass a transform, each adding its share to `denoised` through a transformed view of it."""
-        level = None if noise is None else np.array([[noise.shot, noise.read]], np.float32)  # [1,2]
-        transforms = DIHEDRAL if ensemble else (IDENTITY,)
-        for index, transform in enumerate(transforms):
-            run_tiles(
-                lambda planes: self.session.run(planes, level),
-                transform.view(mosaic),
-                transform.phase(phase, mosaic.shape),
-                transform.view(denoised),
-                tile=self.tile_px // 2,
-                halo=self.spec.halo,
-                multiple=self.spec.multiple,
-                weight=1 / len(transforms),
-                progress=progress and _part(progress, index, len(transforms)),
-            )
+        height, width = shape
+        run_passes(
+            self.session,
+            read,
+            write,
+            (height, width),
+            phase=phase,
+            noise=noise,
+            ensemble=ensemble,
+            strength=strength,
+            most=(self.tile_px // 2) ** 2,
+            progress=progress,
+        )
+
+    def _with_room(self, attempt: Callable[[], None]) -> None:
+        """Attempt with ever smaller tiles until there is memory for them."""
+        while True:
+            try:
+                return attempt()
+            except MemoryError as error:
+                self._halve_tile(error)
 
     def _halve_tile(self, error: MemoryError) -> None:
         self._pipelines.clear()  # and what they hold
-        smaller = max(self.tile_px // 2, _least_tile_px(self.spec))
+        smaller = max(self.tile_px // 2, self._least_px)
         if smaller == self.tile_px:
             raise RawError(f"not enough memory for a tile of {self.tile_px} px: {error}") from error
         log.warning("not enough memory for tiles of %d px; going on with %d px", self.tile_px, smaller)
         self.tile_px = smaller
 
 
-def _part(progress: Callable[[float], None], index: int, count: int) -> Callable[[float], None]:
-    return lambda share: progress((index + share) / count)
+def _put(pixels: NDArray[Any], rows: slice, columns: slice, denoised: NDArray[Any]) -> None:
+    pixels[rows, columns] = denoised
 
 
-def _least_tile_px(spec: ModelSpec) -> int:
-    """Two halos and one multiple, in sensor pixels."""
-    halo = -(-spec.halo // spec.multiple) * spec.multiple
-    return 2 * (2 * halo + spec.multiple)
-
-
-def _check(mosaic: NDArray[np.float32] | NDArray[np.uint16], phase: str, strength: float) -> None:
-    if mosaic.ndim != 2 or min(mosaic.shape) < 2:
-        raise RawError(
-            f"an array of shape {mosaic.shape} is no mosaic: expected [H,W] of at least 2×2 pixels"
-        )
+def _check(shape: tuple[int, ...], phase: str, strength: float) -> None:
+    if len(shape) != 2 or min(shape) < 2:
+        raise RawError(f"an array of shape {shape} is no mosaic: expected [H,W] of at least 2×2 pixels")
     if phase not in PHASES:
         raise ConfigError(f"phase {phase!r}: expected one of {', '.join(PHASES)}")
     if not 0 <= strength <= 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import math
@@ -14,6 +15,9 @@ CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 """The driver itself, which comes with the GPU and not with a toolkit."""
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Microseconds of CPU time a period, or "max", and the period (Linux, cgroup v2)."""
+MEMORY = Path("/proc/meminfo")
+CGROUP_MEMORY = Path("/sys/fs/cgroup")
+"""Where memory.max is, the bytes that a container may use or "max", and memory.current (Linux, cgroup v2)."""
 
 
 def cpu_name() -> str:
@@ -39,6 +43,18 @@ def _cgroup_cores(quota: Path) -> int:
     except OSError:
         return sys.maxsize
     return sys.maxsize if granted == "max" else math.ceil(int(granted) / int(period))
+
+
+def free_memory() -> float:
+    """Bytes that this process may still take without others being swapped out; infinity where nobody says."""
+    available = math.inf
+    with contextlib.suppress(OSError, ValueError):
+        fields = dict(line.split(":") for line in MEMORY.read_text().splitlines())
+        available = 1024 * int(fields["MemAvailable"].split()[0])
+    with contextlib.suppress(OSError, ValueError):  # ValueError: "max", no limit
+        limit = int((CGROUP_MEMORY / "memory.max").read_text())
+        available = min(available, limit - int((CGROUP_MEMORY / "memory.current").read_text()))
+    return max(0.0, available)
 
 
 def cuda_devices() -> tuple[str, ...]:

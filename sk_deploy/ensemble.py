@@ -14,7 +14,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from .bayer import PHASES, shift_phase
+from .bayer import PHASES, Sites, shift_phase
+from .tiling import Read
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,17 @@ class Dihedral:
         """The mosaic [H,W] transformed, [H,W] or [W,H]: a view, so writing to it writes to the mosaic."""
         transformed = mosaic.T if self.transpose else mosaic
         return transformed[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
+
+    def reader(self, read: Read, shape: tuple[int, int]) -> Read:
+        """Reads the transformed mosaic, as `read` does the mosaic of this shape [H,W]."""
+        height, width = shape[::-1] if self.transpose else shape
+
+        def transformed(rows: Sites, columns: Sites) -> NDArray[np.float32]:
+            rows = height - 1 - rows if self.flip_rows else rows
+            columns = width - 1 - columns if self.flip_columns else columns
+            return read(columns, rows).T if self.transpose else read(rows, columns)
+
+        return transformed
 
     def phase(self, phase: str, shape: tuple[int, int]) -> str:
         """The phase of `view(mosaic)` for a mosaic of this phase and shape [H,W]."""

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .levels import Indices, Levels, normalise
+from .bayer import Sites, cut
+from .levels import Levels, normalise
 from .noise import NoiseProfile
 
 
@@ -94,12 +95,12 @@ class RawImage:
         top, left, bottom, right = self.area
         return normalise(self.stored[top:bottom, left:right], self.levels)
 
-    def window(self, rows: Indices, columns: Indices) -> NDArray[np.float32]:
+    def window(self, rows: Sites, columns: Sites) -> NDArray[np.float32]:
         """mosaic[rows][:, columns]; even and odd rows must take turns, and columns too."""
         if self.exact is not None:
-            return self.exact[rows[:, None], columns]
+            return cut(self.exact, rows, columns)
         top, left, _, _ = self.area
-        counts = self.stored[top + rows[:, None], left + columns]
+        counts = cut(self.stored, top + rows, left + columns)
         return normalise(counts, self.levels.at(rows, columns))
 
 

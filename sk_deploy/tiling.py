@@ -15,8 +15,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from .bayer import PHASES, pack, unpack
+from .bayer import PHASES, Sites, pack, unpack
 from .errors import ConfigError
+
+Read = Callable[[Sites, Sites], NDArray[np.float32]]
+"""The part [h,w] of a mosaic that lies at given rows and columns."""
+Write = Callable[[slice, slice, NDArray[np.float32]], None]
+"""Takes what belongs into given rows and columns, [h,w]."""
 
 
 @dataclass(frozen=True)
@@ -30,22 +35,56 @@ class Span:
     keep_stop: int
 
 
-def plan_spans(size: int, tile: int, halo: int, multiple: int) -> list[Span]:
-    """Cover `size` packed pixels by the fewest equal tiles of at most `tile`.
+def plan_tiles(height: int, width: int, most: int, halo: int, multiple: int) -> tuple[list[Span], list[Span]]:
+    """Rows and columns of tiles that cover height × width, of at most `most` packed pixels each.
 
-    The mosaic is continued by mirroring up to the next multiple; that end is never kept. The tiles are as
-    short as their number allows. Raises ConfigError when a tile is smaller than two halos and one multiple.
+    Of all such tiles those that compute the fewest pixels in all, halos included. Raises ConfigError when
+    `most` holds no square of two halos and one multiple.
     """
-    padded = round_up(size, multiple)
-    if padded <= tile:
+    plans = [
+        (rows * long * columns * wide, rows * columns, rows, columns)
+        for rows, long in _divisions(height, halo, multiple)
+        for columns, wide in _divisions(width, halo, multiple)
+        if long * wide <= most
+    ]
+    if not plans:
+        raise ConfigError(
+            f"tiles of {4 * most} sensor pixels: this model needs {least_tile_px(halo, multiple)}² at least"
+        )
+    _, _, rows, columns = min(plans)
+    return plan_spans(height, rows, halo, multiple), plan_spans(width, columns, halo, multiple)
+
+
+def least_tile_px(halo: int, multiple: int) -> int:
+    """Two halos and one multiple, in sensor pixels."""
+    return 2 * (2 * round_up(halo, multiple) + multiple)
+
+
+def _divisions(size: int, halo: int, multiple: int) -> list[tuple[int, int]]:
+    """Each number of tiles along an axis that makes them shorter than fewer would, with their length."""
+    padded, halo = round_up(size, multiple), round_up(halo, multiple)
+    divisions = [(1, padded)]
+    for count in range(2, padded // multiple + 1):
+        length = _step(padded, count, halo, multiple) + 2 * halo
+        if length < divisions[-1][1]:
+            divisions.append((count, length))
+    return divisions
+
+
+def _step(padded: int, count: int, halo: int, multiple: int) -> int:
+    """From one tile's origin to the next's; a multiple, like `padded` and `halo`."""
+    return max(multiple, round_up(-(-(padded - 2 * halo) // count), multiple))
+
+
+def plan_spans(size: int, count: int, halo: int, multiple: int) -> list[Span]:
+    """Cover `size` packed pixels by `count` equal tiles, as short as that number allows.
+
+    The mosaic is continued by mirroring up to the next multiple; that end is never kept.
+    """
+    padded, halo = round_up(size, multiple), round_up(halo, multiple)
+    if count == 1:
         return [Span(0, padded, 0, size)]
-    halo = round_up(halo, multiple)
-    longest_step = tile // multiple * multiple - 2 * halo
-    if longest_step <= 0:
-        least_px = 2 * (2 * halo + multiple)
-        raise ConfigError(f"tile of {2 * tile} px: this model needs at least {least_px} px")
-    count = -(-(padded - 2 * halo) // longest_step)
-    step = round_up(-(-(padded - 2 * halo) // count), multiple)
+    step = _step(padded, count, halo, multiple)
     length = step + 2 * halo
     origins = [min(index * step, padded - length) for index in range(count)]
     seams = [(left + right + length) // 2 for left, right in pairwise(origins)]
@@ -57,48 +96,40 @@ def plan_spans(size: int, tile: int, halo: int, multiple: int) -> list[Span]:
 
 def run_tiles(
     network: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-    mosaic: NDArray[np.float32],
+    read: Read,
+    write: Write,
+    shape: tuple[int, ...],
     phase: str,
-    total: NDArray[np.float32],
     *,
-    tile: int,
+    most: int,
     halo: int,
     multiple: int,
-    weight: float = 1.0,
     progress: Callable[[float], None] | None = None,
 ) -> None:
-    """Add `weight` times the network's output, tile by tile, to `total`, [H,W] as `mosaic`.
+    """Have `write` take what the network makes of a mosaic [H,W], tile by tile, each site once.
 
-    `network` takes and gives planes [1,4,h,w] of an RGGB crop. The mosaic is continued beyond its borders by
-    reflection, which keeps every site's colour: by one row or column where it does not begin at a red site,
-    and at its end to a whole multiple. `mosaic` and `total` may be views (flipped, transposed). `progress` is
-    told the share of the tiles that is done.
+    `network` takes and gives planes [1,4,h,w] of an RGGB crop, of at most `most` packed pixels. The mosaic is
+    continued beyond its borders by reflection, which keeps every site's colour: by one row or column where it
+    does not begin at a red site, and at its end to a whole multiple. `progress` is told the share of tiles
+    that is done.
     """
     # The packed grid begins at the red site at or just before mosaic[0,0]: 0 or 1 sensor pixels outside.
     above, before = PHASES[phase]
-    height, width = mosaic.shape
-    rows = plan_spans((height + above + 1) // 2, tile, halo, multiple)
-    columns = plan_spans((width + before + 1) // 2, tile, halo, multiple)
+    height, width = shape
+    rows, columns = plan_tiles((height + above + 1) // 2, (width + before + 1) // 2, most, halo, multiple)
     done = 0
     for row in rows:
+        row_sites = reflect(2 * row.origin - above, 2 * row.length, height)
+        into_rows, from_rows = _kept(row, above, height)
         for column in columns:
-            planes = pack(_reflected(mosaic, row, column, above, before))
+            column_sites = reflect(2 * column.origin - before, 2 * column.length, width)
+            into_columns, from_columns = _kept(column, before, width)
+            planes = pack(read(row_sites, column_sites))
             denoised = unpack(network(planes[None])[0])
-            _add_kept(total, denoised, row, column, above, before, weight)
+            write(into_rows, into_columns, denoised[from_rows, from_columns])
             done += 1
             if progress is not None:
                 progress(done / (len(rows) * len(columns)))
-
-
-def _reflected(
-    mosaic: NDArray[np.float32], row: Span, column: Span, above: int, before: int
-) -> NDArray[np.float32]:
-    """A tile [2h,2w] of the mosaic and its reflection."""
-    height, width = mosaic.shape
-    row_sites = reflect(2 * row.origin - above, 2 * row.length, height)
-    column_sites = reflect(2 * column.origin - before, 2 * column.length, width)
-    tile: NDArray[np.float32] = mosaic[row_sites[:, None], column_sites]
-    return tile
 
 
 def reflect(start: int, length: int, size: int) -> NDArray[np.intp]:
@@ -108,22 +139,6 @@ def reflect(start: int, length: int, size: int) -> NDArray[np.intp]:
     period = 2 * (size - 1)
     index = np.arange(start, start + length) % period
     return np.minimum(index, period - index)
-
-
-def _add_kept(
-    total: NDArray[np.float32],
-    denoised: NDArray[np.float32],
-    row: Span,
-    column: Span,
-    above: int,
-    before: int,
-    weight: float,
-) -> None:
-    """Add the kept part of a denoised tile [2h,2w] where it belongs, without what lies outside the mosaic."""
-    into_rows, from_rows = _kept(row, above, total.shape[0])
-    into_columns, from_columns = _kept(column, before, total.shape[1])
-    kept = denoised[from_rows, from_columns]
-    total[into_rows, into_columns] += kept if weight == 1 else np.float32(weight) * kept
 
 
 def _kept(span: Span, outside: int, size: int) -> tuple[slice, slice]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -10,28 +13,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sk_deploy.bayer import PHASES
+from sk_deploy.bayer import PHASES, cut
 from sk_deploy.errors import ConfigError
 from sk_deploy.session import Session
-from sk_deploy.tiling import plan_spans, run_tiles
+from sk_deploy.tiling import Span, least_tile_px, plan_tiles, run_tiles
 
 QUARTER_STEP = 1 / 16383 / 4
 WHOLE = 1 << 20
 
 
 @given(
-    size=st.integers(1, 400),
-    extra=st.integers(0, 60),
+    height=st.integers(1, 300),
+    width=st.integers(1, 300),
+    extra=st.integers(0, 5000),
     halo=st.integers(0, 20),
     multiple=st.sampled_from([1, 2, 4, 8]),
 )
 @settings(max_examples=300, deadline=None)
-def test_plan(size: int, extra: int, halo: int, multiple: int) -> None:
-    tile = 2 * (-(-halo // multiple) * multiple) + multiple + extra
-    spans = plan_spans(size, tile, halo, multiple)
+def test_plan(height: int, width: int, extra: int, halo: int, multiple: int) -> None:
+    most = (least_tile_px(halo, multiple) // 2) ** 2 + extra
+    rows, columns = plan_tiles(height, width, most, halo, multiple)
+    assert rows[0].length * columns[0].length <= most
+    for spans, size in ((rows, height), (columns, width)):
+        check_axis(spans, size, halo, multiple)
+
+
+def check_axis(spans: list[Span], size: int, halo: int, multiple: int) -> None:
     padded = -(-size // multiple) * multiple
     assert {span.length for span in spans} == {spans[0].length}
-    assert spans[0].length <= max(tile, multiple)
     assert all(span.origin % multiple == 0 and span.length % multiple == 0 for span in spans)
     assert (spans[0].origin, spans[-1].origin + spans[-1].length) == (0, padded)
     assert (spans[0].keep_start, spans[-1].keep_stop) == (0, size)
@@ -42,14 +51,46 @@ def test_plan(size: int, extra: int, halo: int, multiple: int) -> None:
     assert all(span.keep_start < span.keep_stop for span in spans)
 
 
+def computed(height: int, width: int, most: int, halo: int, multiple: int) -> float:
+    """Pixels computed for each that is kept."""
+    rows, columns = plan_tiles(height, width, most, halo, multiple)
+    return len(rows) * len(columns) * rows[0].length * columns[0].length / (height * width)
+
+
+@given(
+    height=st.integers(40, 300),
+    width=st.integers(40, 300),
+    edge=st.integers(40, 120),
+    halo=st.integers(0, 16),
+    multiple=st.sampled_from([1, 2, 4, 8]),
+)
+@settings(max_examples=100, deadline=None)
+def test_no_square_tile_computes_less(height: int, width: int, edge: int, halo: int, multiple: int) -> None:
+    halo = -(-halo // multiple) * multiple
+    side = edge // multiple * multiple
+    padded = [-(-size // multiple) * multiple for size in (height, width)]
+    counts = [max(1, -(-(size - 2 * halo) // (side - 2 * halo))) for size in padded]
+    squares = math.prod(counts) * math.prod(min(side, size) for size in padded)
+    assert computed(height, width, side**2, halo, multiple) <= squares / (height * width)
+
+
+def test_what_tiles_cost() -> None:
+    """12 MP, halo 24, multiple 8: today's tiles, twice as many pixels in one, and all of them."""
+    assert computed(1500, 2000, 512**2, 24, 8) == pytest.approx(1.179, abs=1e-3)
+    assert computed(1500, 2000, 2 * 512**2, 24, 8) == pytest.approx(1.109, abs=1e-3)
+    assert computed(1500, 2000, 1504 * 2000, 24, 8) == 1504 / 1500
+
+
 def test_tiles_shrink_together() -> None:
     """Two tiles of 108 do the work that 200 and a sliver would do twice."""
-    assert [(span.origin, span.length) for span in plan_spans(200, 192, 8, 4)] == [(0, 108), (92, 108)]
+    rows, columns = plan_tiles(200, 100, 192 * 100, 8, 4)
+    assert [(span.origin, span.length) for span in rows] == [(0, 108), (92, 108)]
+    assert len(columns) == 1
 
 
 def test_tile_too_small_for_its_halo() -> None:
-    with pytest.raises(ConfigError, match="needs at least 72 px"):
-        plan_spans(200, 34, 16, 4)
+    with pytest.raises(ConfigError, match="needs 72² at least"):
+        plan_tiles(200, 200, 34**2, 16, 4)
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +102,31 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Session]:
     }
 
 
-def run(session: Session, mosaic: np.ndarray, phase: str, tile: int) -> np.ndarray:
-    total = np.zeros_like(mosaic)
-    spec = session.spec
-    run_tiles(session.run, mosaic, phase, total, tile=tile, halo=spec.halo, multiple=spec.multiple)
-    return total
+def tiled(
+    network: Callable[[np.ndarray], np.ndarray],
+    mosaic: np.ndarray,
+    phase: str,
+    most: int,
+    halo: int,
+    multiple: int,
+    progress: Callable[[float], None] | None = None,
+) -> np.ndarray:
+    """A mosaic through tiles; every site is written once."""
+    out = np.full_like(mosaic, np.nan)
+
+    def write(rows: slice, columns: slice, denoised: np.ndarray) -> None:
+        assert np.isnan(out[rows, columns]).all()
+        out[rows, columns] = denoised
+
+    read = partial(cut, mosaic)
+    run_tiles(
+        network, read, write, mosaic.shape, phase, most=most, halo=halo, multiple=multiple, progress=progress
+    )
+    return out
+
+
+def run(session: Session, mosaic: np.ndarray, phase: str, most: int) -> np.ndarray:
+    return tiled(session.run, mosaic, phase, most, session.spec.halo, session.spec.multiple)
 
 
 @pytest.mark.parametrize("name", ["convolutions", "unet"])
@@ -73,7 +134,7 @@ def run(session: Session, mosaic: np.ndarray, phase: str, tile: int) -> np.ndarr
     height=st.integers(2, 150),
     width=st.integers(2, 150),
     phase=st.sampled_from(sorted(PHASES)),
-    extra=st.integers(0, 30),
+    extra=st.integers(0, 2000),
 )
 @settings(max_examples=40, deadline=None)
 def test_tiled_is_whole(
@@ -81,18 +142,17 @@ def test_tiled_is_whole(
 ) -> None:
     session = networks[name]
     mosaic = np.random.default_rng(height * width).normal(0.2, 0.3, (height, width)).astype(np.float32)
-    tile = 2 * session.spec.halo + session.spec.multiple + extra
-    tiled, whole = run(session, mosaic, phase, tile), run(session, mosaic, phase, WHOLE)
-    assert np.abs(tiled - whole).max() <= QUARTER_STEP
+    most = (least_tile_px(session.spec.halo, session.spec.multiple) // 2) ** 2 + extra
+    pieces, whole = run(session, mosaic, phase, most), run(session, mosaic, phase, WHOLE)
+    assert np.abs(pieces - whole).max() <= QUARTER_STEP
 
 
 def test_a_halo_too_small_shows(networks: dict[str, Session]) -> None:
     """The check above can fail: without the halo, seams show."""
     session = networks["convolutions"]
     mosaic = np.random.default_rng(0).normal(0.2, 0.3, (100, 100)).astype(np.float32)
-    total = np.zeros_like(mosaic)
-    run_tiles(session.run, mosaic, "RGGB", total, tile=16, halo=0, multiple=1)
-    assert np.abs(total - run(session, mosaic, "RGGB", WHOLE)).max() > 100 * QUARTER_STEP
+    seamed = tiled(session.run, mosaic, "RGGB", 16**2, halo=0, multiple=1)
+    assert np.abs(seamed - run(session, mosaic, "RGGB", WHOLE)).max() > 100 * QUARTER_STEP
 
 
 @pytest.mark.parametrize("phase", sorted(PHASES))
@@ -108,8 +168,7 @@ def test_every_site_reaches_its_plane(phase: str) -> None:
         seen.append(planes)
         return planes
 
-    total = np.zeros_like(colours)
-    run_tiles(network, colours, phase, total, tile=WHOLE, halo=0, multiple=8)
+    total = tiled(network, colours, phase, WHOLE, halo=0, multiple=8)
     assert seen[0].shape[2:] == (8, 8)
     for plane in range(4):
         assert (seen[0][0, plane] == plane).all()
@@ -119,16 +178,7 @@ def test_every_site_reaches_its_plane(phase: str) -> None:
 def test_progress_ends_at_one(networks: dict[str, Session]) -> None:
     shares: list[float] = []
     mosaic = np.zeros((90, 90), np.float32)
-    run_tiles(
-        networks["unet"].run,
-        mosaic,
-        "RGGB",
-        mosaic.copy(),
-        tile=24,
-        halo=8,
-        multiple=2,
-        progress=shares.append,
-    )
+    tiled(networks["unet"].run, mosaic, "RGGB", 24**2, 8, 2, shares.append)
     assert shares == sorted(shares)
     assert len(shares) > 4
     assert shares[-1] == 1
