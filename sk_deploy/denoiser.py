@@ -19,6 +19,7 @@ from .models import find_model
 from .noise import NoiseProfile, estimate_noise
 from .passes import run_passes
 from .pipeline import Pipeline
+from .pipeline_graph import Kind
 from .raw_image import RawImage
 from .session import Session
 from .spec import ModelSpec
@@ -61,7 +62,7 @@ class Denoiser:
             raise ConfigError(f"tile of {tile_px} px: model {session.spec.name} needs at least {least_px} px")
         usual_px = tile_px_for(session) if session.provider == "cpu" else GPU_TILE_PX
         self.tile_px = tile_px or max(usual_px, least_px)
-        self._pipelines: dict[tuple[WindowShape, bool], Pipeline] = {}
+        self._pipelines: dict[tuple[WindowShape, Kind, Kind], Pipeline] = {}
 
     @classmethod
     def from_file(cls, model: str | Path, provider: str = "auto", tile: int | None = None) -> Denoiser:
@@ -117,7 +118,7 @@ class Denoiser:
         denoised = np.empty_like(mosaic)
 
         def attempt() -> None:
-            pipeline = self._on_gpu(mosaic.shape, phase, ensemble, counts=False)
+            pipeline = self._on_gpu(mosaic.shape, phase, ensemble, np.float32, np.float32)
             if pipeline is not None:
                 pipeline.run(mosaic, denoised, phase, noise, strength, progress=progress)
             else:
@@ -136,15 +137,25 @@ class Denoiser:
         strength: float = 1.0,
         progress: Callable[[float], None] | None = None,
     ) -> NDArray[np.float32]:
-        """As `__call__` with raw.mosaic, which on a CPU is made tile by tile and never whole."""
-        if self.provider != "cpu" or (noise is None and not self.spec.blind):
-            return self(raw.mosaic, noise, raw.phase, ensemble, strength, progress)
+        """As `__call__` with raw.mosaic, which is made tile by tile and never whole: on a GPU there."""
+        if noise is None and not self.spec.blind:
+            noise = estimate_noise(raw.mosaic)
+        if raw.exact is not None:
+            return self(raw.exact, noise, raw.phase, ensemble, strength, progress)
         _check(raw.shape, raw.phase, strength)
         denoised = np.empty(raw.shape, np.float32)
-        write = partial(_put, denoised)
-        self._with_room(
-            lambda: self._run(raw.window, write, raw.shape, raw.phase, noise, ensemble, strength, progress)
-        )
+        top, left, bottom, right = raw.area
+        counts = raw.stored[top:bottom, left:right]
+
+        def attempt() -> None:
+            pipeline = self._on_gpu(raw.shape, raw.phase, ensemble, np.uint16, np.float32)
+            if pipeline is not None:
+                pipeline.run(counts, denoised, raw.phase, noise, strength, raw.levels, progress=progress)
+            else:
+                write = partial(_put, denoised)
+                self._run(raw.window, write, raw.shape, raw.phase, noise, ensemble, strength, progress)
+
+        self._with_room(attempt)
         return denoised
 
     def counts(
@@ -175,7 +186,7 @@ class Denoiser:
             _put(denoised, rows, columns, round_counts(mosaic, here, gain))
 
         def attempt() -> None:
-            pipeline = self._on_gpu(counts.shape, phase, ensemble, counts=True)
+            pipeline = self._on_gpu(counts.shape, phase, ensemble, np.uint16, np.uint16)
             if pipeline is not None:
                 pipeline.run(counts, denoised, phase, noise, strength, levels, gain, progress)
             else:
@@ -184,7 +195,9 @@ class Denoiser:
         self._with_room(attempt)
         return denoised
 
-    def _on_gpu(self, shape: tuple[int, ...], phase: str, ensemble: bool, counts: bool) -> Pipeline | None:
+    def _on_gpu(
+        self, shape: tuple[int, ...], phase: str, ensemble: bool, source: Kind, target: Kind
+    ) -> Pipeline | None:
         """What runs such a mosaic in one graph; None on a CPU, and where tiles would be mostly halo."""
         if self.provider == "cpu":
             return None
@@ -193,11 +206,12 @@ class Denoiser:
         windows = window_shape((height, width), phase, tile, spec.halo, spec.multiple, ensemble)
         if windows is None:
             return None
-        if (windows, counts) not in self._pipelines:
+        key = windows, source, target
+        if key not in self._pipelines:
             if len(self._pipelines) == MOST_PIPELINES:
                 self._pipelines.clear()
-            self._pipelines[windows, counts] = Pipeline(self.session, windows, counts)
-        return self._pipelines[windows, counts]
+            self._pipelines[key] = Pipeline(self.session, *key)
+        return self._pipelines[key]
 
     def _run(
         self,

@@ -11,6 +11,7 @@ import functools
 import logging
 import math
 import weakref
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -25,7 +26,7 @@ _NO_DEVICE = 100
 """CUDA's number for it."""
 
 
-def pinned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
+def pinned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """An array of zeros in page-locked memory, freed with its last view; an ordinary one without a GPU."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     address = _allocate(size) if size else 0

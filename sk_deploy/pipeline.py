@@ -20,7 +20,7 @@ from .bayer import PHASES
 from .levels import Levels
 from .noise import NoiseProfile
 from .pinned import pinned_zeros
-from .pipeline_graph import CORE, OWN, pipeline_graph, pipeline_inputs
+from .pipeline_graph import CORE, OWN, Kind, pipeline_graph, pipeline_inputs
 from .session import Session
 from .windows import AxisTile, Tile, WindowShape, plan_windows
 
@@ -34,22 +34,25 @@ class Pipeline:
     """A model's pipeline for windows of one shape."""
 
     windows: WindowShape
-    counts: bool
-    """Whether it takes and gives counts, or mosaics."""
 
-    def __init__(self, session: Session, windows: WindowShape, counts: bool, lanes: int = LANES) -> None:
-        """Raises ModelError or ProviderError when the graph cannot be opened, MemoryError."""
+    def __init__(
+        self, session: Session, windows: WindowShape, source: Kind, target: Kind, lanes: int = LANES
+    ) -> None:
+        """From and to counts (np.uint16) or mosaics (np.float32).
+
+        Raises ModelError or ProviderError when the graph cannot be opened, MemoryError.
+        """
         import onnx
 
-        self.windows, self.counts, self._session = windows, counts, session
+        self.windows, self._session = windows, session
         model = onnx.load_model_from_string(session.data)
-        graph = pipeline_graph(model, windows, counts, session.spec.blind)
+        graph = pipeline_graph(model, windows, source, target, session.spec.blind)
         self._runtime = session.open(graph)
-        inputs = pipeline_inputs(windows, counts, session.spec.blind)
+        inputs = pipeline_inputs(windows, source, target, session.spec.blind)
         self._lanes: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
         self._count = lanes
         for _ in range(lanes):
-            self._lanes.put(_Lane(self._runtime, inputs, windows))
+            self._lanes.put(_Lane(self._runtime, inputs, pinned_zeros((windows.core, windows.core), target)))
 
     def run(
         self,
@@ -62,16 +65,18 @@ class Pipeline:
         gain: int = 1,
         progress: Callable[[float], None] | None = None,
     ) -> None:
-        """Denoise `source` [H,W] into `target`, of its shape and type.
+        """Denoise `source` [H,W] into `target`, of its shape.
 
-        Both are mosaics, or given `levels` counts, of which `target` gets `gain` times as many. Raises
-        MemoryError when the provider cannot allocate, ModelError when the graph cannot run.
+        `levels` are those of the counts, if any; `gain` is on counts in `target`. Raises MemoryError when the
+        provider cannot allocate, ModelError when the graph cannot run.
         """
         spec = self._session.spec
         tiles = plan_windows(source.shape, phase, self.windows, spec.halo, spec.multiple)
         constants: Feeds = {"strength": np.array(strength, np.float32)}
         if levels is not None:
-            constants |= _cell(levels, phase) | {"gain": np.array(gain, np.float32)}
+            constants |= _cell(levels, phase)
+        if target.dtype == np.uint16:
+            constants["gain"] = np.array(gain, np.float32)
         if noise is not None and not spec.blind:
             constants["noise"] = np.array([[noise.shot, noise.read]], np.float32)
 
@@ -100,12 +105,11 @@ class Pipeline:
 class _Lane:
     """Buffers of one tile, bound to the graph."""
 
-    def __init__(self, runtime: Any, inputs: dict[str, tuple[tuple[int, ...], Any]], windows: WindowShape):
+    def __init__(self, runtime: Any, inputs: dict[str, tuple[tuple[int, ...], Any]], core: Mosaic) -> None:
         self._runtime, self._binding = runtime, runtime.io_binding()
         self._inputs = {name: pinned_zeros(shape, kind) for name, (shape, kind) in inputs.items()}
-        self._core = pinned_zeros((windows.core, windows.core), inputs[f"{OWN}patch"][1])
-        address = self._core.ctypes.data
-        self._binding.bind_output(CORE, "cpu", 0, self._core.dtype.type, self._core.shape, address)
+        self._core = core
+        self._binding.bind_output(CORE, "cpu", 0, core.dtype.type, core.shape, core.ctypes.data)
 
     def run(
         self, tile: Tile, source: Mosaic, target: Mosaic, constants: Feeds, levels: Levels | None

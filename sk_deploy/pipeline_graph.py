@@ -3,7 +3,8 @@
 For a GPU: nothing but 16-bit counts crosses to it and back. The graph gathers the windows of `windows` from
 the patch, which cuts and flips them and continues them by reflection all at once, normalises, packs, runs the
 network on all transforms as one batch, and goes the same way back. All shapes are fixed, so that convolution
-algorithms are chosen once. Without `counts` the patch and the core are float32 mosaics, black 0 and white 1.
+algorithms are chosen once. A patch of uint16 holds counts, one of float32 a mosaic, black 0 and white 1; so
+does the core.
 
 In shapes T is the window, P the patch, C the core, F the flips. A gathered tile has six axes [F,2,T,F,2,T]:
 flip, row of the 2×2 cell, packed row, and the same for columns; planes are the first of its transpositions.
@@ -19,10 +20,12 @@ from numpy.typing import NDArray
 from .counts import HIGHEST_COUNT
 from .windows import WindowShape
 
+Kind = type[np.uint16] | type[np.float32]
+"""Of counts, or of a mosaic."""
 OWN = "pipeline."
 """Begins all names but the model's own."""
 CORE = f"{OWN}core"
-"""The output [C,C]: uint16 counts times `gain`, or a float32 mosaic."""
+"""The output [C,C]: counts times `gain`, or a mosaic."""
 _STRAIGHT = (0, 3, 1, 4, 2, 5)
 """[F,2,T,F,2,T] -> [F,F,2,2,T,T]: flips of rows and of columns, planes R, Gr, Gb, B, packed rows, columns."""
 _TRANSPOSED = (0, 3, 4, 1, 5, 2)
@@ -30,66 +33,66 @@ _TRANSPOSED = (0, 3, 4, 1, 5, 2)
 
 
 def pipeline_inputs(
-    windows: WindowShape, counts: bool, blind: bool
+    windows: WindowShape, source: Kind, target: Kind, blind: bool
 ) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
     """Name -> shape and type. `sites` and `kept` are those of `windows`, rows first.
 
-    For counts also `black` and `range` (white − black) of the RGGB cell, `drift`, to be added to black row by
-    row and column by column, and `gain` on the counts that come out.
+    Where there are counts also `black` and `range` (white − black) of the RGGB cell, and `drift`, to be added
+    to black row by row and column by column; and `gain` on those that come out.
     """
     t, p, c, f = windows.window, windows.patch, windows.core, windows.flips
     inputs: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
-        "patch": ((p, p), np.uint16 if counts else np.float32),
+        "patch": ((p, p), source),
         "sites": ((2, f, 2, t), np.int32),
         "kept": ((2, f, c), np.int32),
         "strength": ((), np.float32),
     }
-    if counts:
+    if np.uint16 in (source, target):
         inputs |= {
             "black": ((2, 2), np.float32),
             "range": ((2, 2), np.float32),
             "drift": ((2, f, 2, t), np.float32),
-            "gain": ((), np.float32),
         }
+    if target is np.uint16:
+        inputs["gain"] = ((), np.float32)
     if not blind:
         inputs["noise"] = ((1, 2), np.float32)
     return {OWN + name: shape_and_type for name, shape_and_type in inputs.items()}
 
 
-def pipeline_graph(model: Any, windows: WindowShape, counts: bool, blind: bool) -> Any:
+def pipeline_graph(model: Any, windows: WindowShape, source: Kind, target: Kind, blind: bool) -> Any:
     """From `pipeline_inputs` to `CORE`: an ONNX model around one from `input` (and `noise`) to `output`."""
     import onnx
     from onnx import helper, numpy_helper
 
+    given = pipeline_inputs(windows, source, target, blind)
     nodes = _Nodes()
-    values = _gather(nodes)
-    if counts:
+    mosaic = before = _gather(nodes)
+    if f"{OWN}black" in given:
         black, scale = _levels(nodes, windows)
-        normal = nodes.add("Div", nodes.add("Sub", values, black), scale)
-    else:
-        normal = values
-    _pack(nodes, normal, windows)
+    if source is np.uint16:
+        mosaic = nodes.add("Div", nodes.add("Sub", before, black), scale)
+    _pack(nodes, mosaic, windows)
     if not blind:
         batch = nodes.constant(np.array([windows.passes, 2], np.int64))
         nodes.add("Expand", f"{OWN}noise", batch, output="noise")
     nodes.all.extend(model.graph.node)
     denoised = _unpack(nodes, windows)
-    if counts:
+    if target is np.uint16:
         denoised = nodes.add("Add", nodes.add("Mul", denoised, scale), black)
     rows, columns = _kept(nodes, windows)
     mean = _mean_of_kept(nodes, denoised, rows, columns, windows)
-    before = _flat_kept(nodes, values, rows[0], columns[0], windows)
-    _finish(nodes, mean, before, counts)
+    kept = _flat_kept(nodes, mosaic if target is np.float32 else before, rows[0], columns[0], windows)
+    _finish(nodes, mean, kept, target)
 
     def value(name: str, shape: tuple[int, ...], kind: type[np.generic]) -> Any:
         return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), shape)
 
-    given = pipeline_inputs(windows, counts, blind)
     graph = helper.make_graph(
         nodes.all,
         "pipeline",
         [value(name, shape, kind) for name, (shape, kind) in given.items()],
-        [value(CORE, (windows.core, windows.core), given[f"{OWN}patch"][1])],
+        [value(CORE, (windows.core, windows.core), target)],
         [
             *model.graph.initializer,
             *(numpy_helper.from_array(c, name) for name, c in nodes.constants.items()),
@@ -199,14 +202,14 @@ def _mean_of_kept(nodes: _Nodes, six: str, rows: list[str], columns: list[str], 
     return nodes.add("Mul", total, nodes.constant(np.array(1 / 4, np.float32)))
 
 
-def _finish(nodes: _Nodes, denoised: str, before: str, counts: bool) -> None:
+def _finish(nodes: _Nodes, denoised: str, before: str, target: Kind) -> None:
     """Blend [C,C] with what it was, and round where counts come out."""
     from onnx import TensorProto
 
     strength = f"{OWN}strength"
     rest = nodes.add("Sub", nodes.constant(np.array(1, np.float32)), strength)
     blend = [nodes.add("Mul", denoised, strength), nodes.add("Mul", before, rest)]
-    if not counts:
+    if target is np.float32:
         nodes.add("Add", *blend, output=CORE)
         return
     scaled = nodes.add("Mul", nodes.add("Add", *blend), f"{OWN}gain")

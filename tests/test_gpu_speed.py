@@ -159,7 +159,7 @@ def whole_mosaics(session: Session, case: Case) -> Callable[[], None]:
     spec = session.spec
     windows = window_shape(SHAPE, "RGGB", case.tile_px // 2, spec.halo, spec.multiple, case.ensemble)
     assert windows is not None
-    pipeline = Pipeline(session, windows, counts=True, lanes=case.lanes)
+    pipeline = Pipeline(session, windows, np.uint16, np.uint16, case.lanes)
     counts = noisy_counts()
     target = np.zeros_like(counts)
     dng = uncompressed_dng(counts) if case.what == "dng" else b""

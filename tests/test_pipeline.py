@@ -11,6 +11,7 @@ import onnx_models as models
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raw_images import raw_image
 
 from sk_deploy import denoiser as denoiser_module
 from sk_deploy import pinned
@@ -22,6 +23,7 @@ from sk_deploy.levels import Levels, normalise, to_counts
 from sk_deploy.models import DEFAULT_MODEL
 from sk_deploy.noise import NoiseProfile
 from sk_deploy.pipeline import Pipeline
+from sk_deploy.pipeline_graph import Kind
 from sk_deploy.session import Session
 from sk_deploy.windows import WindowShape, plan_windows, window_shape
 
@@ -101,12 +103,18 @@ def unet(tmp_path_factory: pytest.TempPathFactory) -> Denoiser:
 
 
 def open_pipeline(
-    denoiser: Denoiser, shape: tuple[int, int], phase: str, tile: int, ensemble: bool, counts: bool
+    denoiser: Denoiser,
+    shape: tuple[int, int],
+    phase: str,
+    tile: int,
+    ensemble: bool,
+    source: Kind,
+    target: Kind,
 ) -> Pipeline:
     spec = denoiser.spec
     windows = window_shape(shape, phase, tile, spec.halo, spec.multiple, ensemble)
     assert windows is not None
-    return Pipeline(denoiser.session, windows, counts)
+    return Pipeline(denoiser.session, windows, source, target)
 
 
 @given(height=sizes, width=sizes, phase=phases, ensemble=st.booleans(), strength=st.sampled_from([0, 0.7, 1]))
@@ -116,7 +124,7 @@ def test_mosaics_equal_the_tiles(
 ) -> None:
     mosaic = np.random.default_rng(height).normal(0.2, 0.3, (height, width)).astype(np.float32)
     expected = unet(mosaic, phase=phase, ensemble=ensemble, strength=strength)
-    pipeline = open_pipeline(unet, mosaic.shape, phase, 40, ensemble, counts=False)
+    pipeline = open_pipeline(unet, mosaic.shape, phase, 40, ensemble, np.float32, np.float32)
     denoised = np.full_like(mosaic, np.nan)
     pipeline.run(mosaic, denoised, phase, None, strength)
     np.testing.assert_allclose(denoised, expected, atol=1e-6)
@@ -131,7 +139,7 @@ def test_counts_equal_the_tiles(
     counts, levels = raw(height, width)
     before = counts.copy()
     expected = unet.counts(counts, levels, None, phase, ensemble, strength, gain=4)
-    pipeline = open_pipeline(unet, counts.shape, phase, 40, ensemble, counts=True)
+    pipeline = open_pipeline(unet, counts.shape, phase, 40, ensemble, np.uint16, np.uint16)
     denoised = np.full_like(counts, 12345)
     pipeline.run(counts, denoised, phase, None, strength, levels, gain=4)
     off = np.abs(denoised.astype(int) - expected.astype(int))
@@ -159,7 +167,7 @@ def test_strength_0_and_an_identity_change_no_bit(tmp_path: Path, unet: Denoiser
     counts, levels = raw(101, 87)
     identity = Denoiser.from_file(models.identity(tmp_path / "m.onnx", multiple=8), "cpu")
     for denoiser, strength in ((unet, 0), (identity, 1)):
-        pipeline = open_pipeline(denoiser, counts.shape, "GBRG", 40, True, counts=True)
+        pipeline = open_pipeline(denoiser, counts.shape, "GBRG", 40, True, np.uint16, np.uint16)
         denoised = np.zeros_like(counts)
         pipeline.run(counts, denoised, "GBRG", None, strength, levels)
         np.testing.assert_array_equal(denoised, counts)
@@ -174,7 +182,7 @@ def test_every_site_meets_its_plane_and_the_noise_its_input(tmp_path: Path) -> N
     ):
         denoiser = Denoiser.from_file(path, "cpu")
         for ensemble in (False, True):
-            pipeline = open_pipeline(denoiser, mosaic.shape, "GRBG", 16, ensemble, counts=False)
+            pipeline = open_pipeline(denoiser, mosaic.shape, "GRBG", 16, ensemble, np.float32, np.float32)
             denoised = np.zeros_like(mosaic)
             pipeline.run(mosaic, denoised, "GRBG", NoiseProfile(0.25, 0.5), 1)
             expected = denoiser(mosaic, NoiseProfile(0.25, 0.5), "GRBG", ensemble)
@@ -197,7 +205,7 @@ def test_the_shipped_model(tmp_path: Path, half: bool) -> None:
     counts, levels = raw(330, 275)
     mosaic = normalise(counts, levels)
     for ensemble in (False, True):
-        pipeline = open_pipeline(denoiser, mosaic.shape, "BGGR", 112, ensemble, counts=False)
+        pipeline = open_pipeline(denoiser, mosaic.shape, "BGGR", 112, ensemble, np.float32, np.float32)
         denoised = np.zeros_like(mosaic)
         pipeline.run(mosaic, denoised, "BGGR", NOISE, 1)
         np.testing.assert_allclose(denoised, denoiser(mosaic, NOISE, "BGGR", ensemble), atol=exact)
@@ -221,14 +229,26 @@ def test_a_gpu_takes_the_graph(as_on_a_gpu: Denoiser) -> None:
     counts, levels = raw(150, 171)
     shares: list[float] = []
     denoised = as_on_a_gpu.counts(counts, levels, phase="GBRG", ensemble=True, gain=4, progress=shares.append)
-    assert [counts for _, counts in as_on_a_gpu._pipelines] == [True]
+    assert [kinds for _, *kinds in as_on_a_gpu._pipelines] == [[np.uint16, np.uint16]]
     assert shares[-1] == 1
     assert all(earlier < later for earlier, later in pairwise(shares))
     mosaic = as_on_a_gpu(normalise(counts, levels), phase="GBRG", ensemble=True)
-    assert [counts for _, counts in as_on_a_gpu._pipelines] == [True, False]
+    assert [kinds for _, *kinds in as_on_a_gpu._pipelines][1:] == [[np.float32, np.float32]]
     np.testing.assert_allclose(denoised, (4 * to_counts(mosaic, levels)).clip(0, 65535), atol=0.51)
     small = as_on_a_gpu(normalise(counts, levels)[:20, :20])  # mostly halo: through tiles
     assert small.shape == (20, 20)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_raw_image_crosses_as_counts(as_on_a_gpu: Denoiser, exact: bool) -> None:
+    """And comes back as a mosaic, unless its file had fractions."""
+    raw_file = raw_image(170, 141, exact=exact)
+    for ensemble, strength in ((False, 0.7), (True, 1)):
+        denoised = as_on_a_gpu.image(raw_file, NOISE, ensemble, strength)
+        expected = as_on_a_gpu(raw_file.mosaic, NOISE, raw_file.phase, ensemble, strength)
+        np.testing.assert_allclose(denoised, expected, atol=1e-6)
+    kinds = [source for _, source, _ in as_on_a_gpu._pipelines]
+    assert (np.uint16 in kinds) is not exact
 
 
 def test_out_of_memory_halves_the_tile_and_goes_on(
@@ -257,7 +277,7 @@ def test_out_of_memory_halves_the_tile_and_goes_on(
 
 def test_what_onnx_runtime_raises_is_told_apart(unet: Denoiser) -> None:
     mosaic = np.zeros((100, 100), np.float32)
-    pipeline = open_pipeline(unet, mosaic.shape, "RGGB", 40, False, counts=False)
+    pipeline = open_pipeline(unet, mosaic.shape, "RGGB", 40, False, np.float32, np.float32)
 
     class Runtime:
         def __init__(self, reason: str) -> None:
