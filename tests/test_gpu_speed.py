@@ -5,7 +5,8 @@ installed skdn. Two and a half minutes at most; what there is no time for, and w
 
 network: the model on planes that stay on the GPU, runs put in line without waiting, megapixels of the sensor.
 counts: from uint16 mosaics of 24 MP in host memory to denoised ones there, 3 after another.
-dng: the same from uncompressed DNGs in memory, parsing included.
+mosaic: the same, to float32 mosaics, as `skdn denoise` wants them.
+dng: from uncompressed DNGs in memory to counts, parsing included.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def cases() -> Iterator[Case]:
         yield Case("network", precision, 2048)
         yield Case("counts", precision, 2304)
         yield Case("counts", precision, 1152, ensemble=True)
+    yield Case("mosaic", "float16", 2304)
     yield Case("dng", "float16", 2304)
     yield Case("counts", "float16", 2304, options="", provider="tensorrt")
     for graph, precision in product((0, 1), ("float16", "float32")):
@@ -159,9 +161,9 @@ def whole_mosaics(session: Session, case: Case) -> Callable[[], None]:
     spec = session.spec
     windows = window_shape(SHAPE, "RGGB", case.tile_px // 2, spec.halo, spec.multiple, case.ensemble)
     assert windows is not None
-    pipeline = Pipeline(session, windows, np.uint16, np.uint16, case.lanes)
-    counts = noisy_counts()
-    target = np.zeros_like(counts)
+    kind = np.float32 if case.what == "mosaic" else np.uint16
+    pipeline = Pipeline(session, windows, np.uint16, kind, case.lanes)
+    counts, target = noisy_counts(), np.zeros(SHAPE, kind)
     dng = uncompressed_dng(counts) if case.what == "dng" else b""
 
     def run() -> None:
