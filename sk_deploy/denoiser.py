@@ -199,7 +199,7 @@ class Denoiser:
         self, shape: tuple[int, ...], phase: str, ensemble: bool, source: Kind, target: Kind
     ) -> Pipeline | None:
         """What runs such a mosaic in one graph; None on a CPU, and where tiles would be mostly halo."""
-        if self.provider == "cpu":
+        if not self.session.on_gpu:
             return None
         height, width = shape
         spec, tile = self.spec, self.tile_px // (4 if ensemble else 2)

@@ -83,11 +83,16 @@ class Session:
         self.provider, self.elsewhere = provider_of(self._runtime), elsewhere(self._runtime)
         if provider == "auto" and self.provider == "cpu" and cuda_devices():
             log.warning("CUDA cannot be used on %s; running on the CPU: %s", cuda_devices()[0], CUDA_HINT)
-        elif any(operator in self.elsewhere for operator in CONVOLUTIONS):
+        elif self.provider != "cpu" and not self.on_gpu:
             log.warning("not all convolutions run on %s: %s", self.provider, CUDA_HINT)
         self.load_s = time.perf_counter() - started
         self.network_s = 0.0
         self._largest = 0  # numbers in an input so far
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU runs every convolution."""
+        return self.provider != "cpu" and not any(operator in self.elsewhere for operator in CONVOLUTIONS)
 
     def run(
         self, planes: NDArray[np.float32], noise: NDArray[np.float32] | None = None
