@@ -12,6 +12,8 @@ Counts below 0 cannot be stored: where a camera subtracts its black level itself
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,26 +29,53 @@ _WHOLE = 1 / 32
 """Float32 noise: counts this near a whole number are that number (65535 · 2⁻²³ is a quarter of it)."""
 
 
-def quantise(raw: RawImage, mosaic: Floats, *, only_gain_one: bool = False) -> tuple[NDArray[np.uint16], int]:
-    """The whole sensor [SH,SW] with `mosaic` [H,W] in its active area, and the gain on every count.
+@dataclass(frozen=True, eq=False)
+class Sensor:
+    """The whole sensor with a denoised mosaic in its active area, made a few rows at a time."""
 
-    Masked borders keep the counts of raw.stored, times the gain.
-    """
+    raw: RawImage
+    mosaic: Floats
+    """[H,W] of raw's shape and scale."""
+    gain: int
+    """On every count."""
+    marks: tuple[int, ...] = ()
+    """Counts of raw.stored that mark bad pixels: times the gain, they do so here."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """[SH,SW], masked borders included, which keep the counts of raw.stored, times the gain."""
+        height, width = self.raw.stored.shape
+        return height, width
+
+    def rows(self, start: int, stop: int) -> NDArray[np.uint16]:
+        """Rows `start` to `stop`, or to the last."""
+        stored = self.raw.stored[start:stop]
+        counts: NDArray[np.uint16] = stored * np.uint16(self.gain)
+        top, left, bottom, right = self.raw.area
+        first, end = max(start, top), min(start + len(stored), bottom)
+        if first < end:
+            active = np.arange(first - top, end - top)
+            levels = self.raw.levels.at(active, np.arange(right - left))
+            part = self.mosaic[first - top : end - top]
+            counts[first - start : end - start, left:right] = round_counts(part, levels, self.gain)
+        for mark in self.marks:
+            _keep_mark(counts, stored == mark, mark * self.gain)
+        return counts
+
+
+def quantise(raw: RawImage, mosaic: Floats, *, only_gain_one: bool = False) -> Sensor:
+    """`mosaic` [H,W] as raw counts, at the gain that keeps the most of it."""
     height, width = raw.shape
-    bands = [slice(top, min(top + _BAND_ROWS, height)) for top in range(0, height, _BAND_ROWS)]
+    columns = np.arange(width)
 
-    def levels(band: slice) -> Levels:
-        return raw.levels.at(np.arange(band.start, band.stop), np.arange(width))
+    def is_whole(rows: NDArray[np.intp]) -> bool:
+        counts = to_counts(mosaic[rows], raw.levels.at(rows, columns))
+        return bool(np.all(np.abs(counts - np.rint(counts)) < _WHOLE))
 
-    highest = max(float(raw.white.max()), float(raw.stored.max()), 1.0)
-    whole = only_gain_one or all(_are_whole(to_counts(mosaic[band], levels(band))) for band in bands)
-    gain = 1 if whole else largest_gain(highest)
-    top, left, bottom, right = raw.area
-    sensor = raw.stored * np.uint16(gain)
-    area = sensor[top:bottom, left:right]
-    for band in bands:
-        area[band] = round_counts(mosaic[band], levels(band), gain)
-    return sensor, gain
+    bands = (np.arange(top, min(top + _BAND_ROWS, height)) for top in range(0, height, _BAND_ROWS))
+    if only_gain_one or all(is_whole(rows) for rows in bands):
+        return Sensor(raw, mosaic, 1)
+    return Sensor(raw, mosaic, largest_gain(max(float(raw.white.max()), float(raw.stored.max()), 1.0)))
 
 
 def largest_gain(highest: float) -> int:
@@ -66,5 +95,12 @@ def round_counts(mosaic: Floats, levels: Levels, gain: int) -> NDArray[np.uint16
     return counts.astype(np.uint16)
 
 
-def _are_whole(counts: Floats) -> bool:
-    return bool(np.all(np.abs(counts - np.rint(counts)) < _WHOLE))
+def _keep_mark(counts: NDArray[np.uint16], bad: NDArray[np.bool_], mark: int) -> None:
+    """Give `mark` to the sites that are `bad`, and move it away from all others, in place.
+
+    A mark above 16 bits is at no site; it stays out of reach.
+    """
+    if mark > HIGHEST_COUNT:
+        return
+    counts[counts == mark] = mark + 1 if mark < HIGHEST_COUNT else mark - 1
+    counts[bad] = mark

@@ -30,8 +30,8 @@ def build(raw: RawImage, mosaic: NDArray[np.float32], treatment: Treatment) -> l
     """The chunks of a DNG whose picture is `mosaic` [H,W] on raw's scale."""
     layout = Layout("<", big=False)
     appendix = Appendix(8, layout)
-    sensor, gain = quantise(raw, mosaic)
-    cfa = _mosaic_entries(layout, raw, gain, treatment) | append_tiles(appendix, sensor)
+    sensor = quantise(raw, mosaic)
+    cfa = _mosaic_entries(layout, raw, sensor.gain, treatment) | append_tiles(appendix, sensor)
     first = {
         **preview_entries(appendix, raw, mosaic),
         **_camera_entries(layout, raw, treatment.software),

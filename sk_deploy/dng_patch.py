@@ -8,6 +8,7 @@ parser but the maker's understands.
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from fractions import Fraction
 
@@ -18,7 +19,7 @@ from .cfa import find_cfa, white_level
 from .counts import quantise
 from .dng_tiles import append_tiles
 from .errors import RawError
-from .opcodes import StoredOpcodes, keep_mark, read_opcodes, replace_bad_pixel_counts
+from .opcodes import StoredOpcodes, read_opcodes, replace_bad_pixel_counts
 from .preview import render
 from .preview_entries import decode_preview, find_previews, preview_entries, replace_preview
 from .raw_image import RawImage
@@ -94,13 +95,13 @@ def _mosaic_edits(
     if (entry := cfa.entries.get(Tag.OPCODE_LIST_1)) is not None and entry.value is not None:
         opcodes = bytes(entry.value)
     demands = read_opcodes(opcodes, tiff.name, linearised=bool(table)) if opcodes else StoredOpcodes()
-    sensor, gain = quantise(raw, mosaic, only_gain_one=demands.only_gain_one)
+    sensor = quantise(raw, mosaic, only_gain_one=demands.only_gain_one)
+    gain = sensor.gain
     layout = tiff.layout
     edits: Edits = dict.fromkeys(_STALE)
     if demands.bad_pixel_counts:
         marks = [table[min(mark, len(table) - 1)] if table else mark for mark in demands.bad_pixel_counts]
-        for mark in marks:
-            keep_mark(sensor, raw.stored == mark, mark * gain)
+        sensor = dataclasses.replace(sensor, marks=tuple(marks))
         changed = replace_bad_pixel_counts(
             opcodes, tiff.name, [min(mark * gain, 2**32 - 1) for mark in marks]
         )

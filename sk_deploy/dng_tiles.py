@@ -12,6 +12,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from .counts import Sensor
 from .tags import Kind, Tag
 from .tiff import Appendix, Entry
 
@@ -19,13 +20,14 @@ TILE_PX = 256
 LOSSLESS_JPEG = 7
 
 
-def append_tiles(appendix: Appendix, sensor: NDArray[np.uint16]) -> dict[int, Entry]:
-    """Add the counts [SH,SW] as tiles, and return the directory entries that describe them."""
+def append_tiles(appendix: Appendix, sensor: Sensor) -> dict[int, Entry]:
+    """Add a sensor's counts as tiles, and return the directory entries that describe them."""
     offsets, lengths = [], []
     width = tile_width_px(sensor.shape[1])
     for top in range(0, sensor.shape[0], TILE_PX):
+        counts = sensor.rows(top, top + TILE_PX)
         for left in range(0, sensor.shape[1], width):
-            coded = _encode(sensor[top : top + TILE_PX, left : left + width], width)
+            coded = _encode(counts[:, left : left + width], width)
             offsets.append(appendix.append(coded))
             lengths.append(len(coded))
     layout = appendix.layout

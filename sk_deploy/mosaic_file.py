@@ -34,16 +34,16 @@ def encode_tiff(raw: RawImage, mosaic: NDArray[np.float32], treatment: Treatment
 
     height, width = mosaic.shape
     rows, columns = np.zeros(height, np.float32), np.zeros(width, np.float32)
-    sensor, gain = quantise(dataclasses.replace(raw, black_rows=rows, black_columns=columns), mosaic)
+    sensor = quantise(dataclasses.replace(raw, black_rows=rows, black_columns=columns), mosaic)
     top, left, bottom, right = raw.area
     file = io.BytesIO()
     tifffile.imwrite(
         file,
-        sensor[top:bottom, left:right],
+        sensor.rows(top, bottom)[:, left:right],
         photometric="minisblack",  # which every program shows, as a grey picture
         metadata=None,
         software=treatment.software,
-        extratags=_tags(raw, gain, treatment),
+        extratags=_tags(raw, sensor.gain, treatment),
     )
     return [file.getbuffer()]
 

@@ -16,10 +16,6 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .counts import HIGHEST_COUNT
 from .errors import RawError
 
 _FIX_BAD_PIXELS_CONSTANT = 4
@@ -63,17 +59,6 @@ def replace_bad_pixel_counts(data: bytes, name: str, marks: Sequence[int]) -> by
         if code == _FIX_BAD_PIXELS_CONSTANT:
             struct.pack_into(">L", changed, parameters, next(following))
     return bytes(changed)
-
-
-def keep_mark(sensor: NDArray[np.uint16], bad: NDArray[np.bool_], mark: int) -> None:
-    """Give `mark` to the sites of `sensor` that are `bad`, and move it away from all others, in place.
-
-    A mark above 16 bits is at no site; it stays out of reach.
-    """
-    if mark > HIGHEST_COUNT:
-        return
-    sensor[sensor == mark] = mark + 1 if mark < HIGHEST_COUNT else mark - 1
-    sensor[bad] = mark
 
 
 def _opcodes(data: bytes, name: str) -> Iterator[tuple[int, int]]:
