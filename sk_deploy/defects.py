@@ -10,8 +10,10 @@ colours. So a site is mended only if all of this holds, each against the noise t
   quarter as much, so that texture, text and edges are left alone.
 
 Measured on photographs without defects, at every noise level: one to fifteen sites a megapixel are touched
-wrongly, which costs 0.03 dB at most on average. Of 3,000 stars of a Gaussian sigma of 0.8 pixels none or one
-is, of broader ones none, of 0.65 pixels up to three.
+wrongly, which costs 0.03 dB of the noisy mosaic at most on average (rendered scenes whose shapes are as small
+as a pixel, seen through no lens: 0.2 dB at shot 1e-4). Of 3,000 stars of a Gaussian sigma of 0.8 pixels none
+or one is, of broader ones none, of 0.65 pixels up to three. Where texture hides defects from these rules they
+stay: a third to two thirds of them on sharp pictures.
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ class Defects:
 def find_defects(mosaic: Floats, noise: NoiseProfile) -> Defects:
     """Hot and dead pixels of a mosaic [H,W] of any phase, black 0 and white 1, with this noise.
 
-    The two outermost rows and columns are left alone. Takes about 0.05 s for 12 MP.
+    The two outermost rows and columns are left alone. Takes 0.06 to 0.17 s of one core for 12 MP, by their detail.
     """
     return _find(lambda first, end: mosaic[first:end], (mosaic.shape[0], mosaic.shape[1]), noise)
 
