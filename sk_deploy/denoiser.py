@@ -18,22 +18,15 @@ from .levels import Levels, normalise
 from .models import find_model
 from .noise import NoiseProfile, estimate_noise
 from .passes import run_passes
-from .pipeline import Pipeline
+from .pipeline import GPU_TILE_PX, Pipeline, Pipelines
 from .pipeline_graph import Kind
 from .raw_image import RawImage
 from .session import Session
 from .spec import ModelSpec
 from .tile_size import tile_px_for
 from .tiling import Read, Write, least_tile_px
-from .windows import WindowShape, window_shape
 
 log = logging.getLogger(__name__)
-
-GPU_TILE_PX = 2304
-"""Edge of a tile in sensor pixels on a GPU, which has little to do with less at once. Half of it for the
-self-ensemble, whose eight passes run at once."""
-MOST_PIPELINES = 4
-"""Kept open on a GPU: photographs of as many sizes in turn cost no time."""
 
 
 class Denoiser:
@@ -62,7 +55,7 @@ class Denoiser:
             raise ConfigError(f"tile of {tile_px} px: model {session.spec.name} needs at least {least_px} px")
         usual_px = tile_px_for(session) if session.provider == "cpu" else GPU_TILE_PX
         self.tile_px = tile_px or max(usual_px, least_px)
-        self._pipelines: dict[tuple[WindowShape, Kind, Kind], Pipeline] = {}
+        self._pipelines = Pipelines(session)
 
     @classmethod
     def from_file(cls, model: str | Path, provider: str = "auto", tile: int | None = None) -> Denoiser:
@@ -198,20 +191,8 @@ class Denoiser:
     def _on_gpu(
         self, shape: tuple[int, ...], phase: str, ensemble: bool, source: Kind, target: Kind
     ) -> Pipeline | None:
-        """What runs such a mosaic in one graph; None on a CPU, and where tiles would be mostly halo."""
-        if not self.session.on_gpu:
-            return None
         height, width = shape
-        spec, tile = self.spec, self.tile_px // (4 if ensemble else 2)
-        windows = window_shape((height, width), phase, tile, spec.halo, spec.multiple, ensemble)
-        if windows is None:
-            return None
-        key = windows, source, target
-        if key not in self._pipelines:
-            if len(self._pipelines) == MOST_PIPELINES:
-                self._pipelines.clear()
-            self._pipelines[key] = Pipeline(self.session, *key)
-        return self._pipelines[key]
+        return self._pipelines.fitting((height, width), phase, self.tile_px, ensemble, source, target)
 
     def _run(
         self,
@@ -247,7 +228,7 @@ class Denoiser:
                 self._halve_tile(error)
 
     def _halve_tile(self, error: MemoryError) -> None:
-        self._pipelines.clear()  # and what they hold
+        self._pipelines = Pipelines(self.session)  # what they held is free
         smaller = max(self.tile_px // 2, self._least_px)
         if smaller == self.tile_px:
             raise RawError(f"not enough memory for a tile of {self.tile_px} px: {error}") from error

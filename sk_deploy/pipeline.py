@@ -22,9 +22,14 @@ from .noise import NoiseProfile
 from .pinned import pinned_zeros
 from .pipeline_graph import CORE, OWN, Kind, pipeline_graph, pipeline_inputs
 from .session import Session
-from .windows import AxisTile, Tile, WindowShape, plan_windows
+from .windows import AxisTile, Tile, WindowShape, plan_windows, window_shape
 
 LANES = 2
+GPU_TILE_PX = 2304
+"""Edge of a tile in sensor pixels: a GPU has little to do with less at once. Half of it for self-ensemble,
+whose eight passes run at once."""
+MOST_OPEN = 4
+"""Photographs of as many sizes in turn cost no time."""
 
 Mosaic = NDArray[np.float32] | NDArray[np.uint16]
 Feeds = dict[str, NDArray[Any]]
@@ -100,6 +105,34 @@ class Pipeline:
             finally:  # after an error, or Ctrl-C: what has not begun does not begin
                 pool.shutdown(cancel_futures=True)
         self._session.network_s += time.perf_counter() - started
+
+
+class Pipelines:
+    """A session's pipelines, each opened when a mosaic first wants it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._open: dict[tuple[WindowShape, Kind, Kind], Pipeline] = {}
+
+    def fitting(
+        self, shape: tuple[int, int], phase: str, tile_px: int, ensemble: bool, source: Kind, target: Kind
+    ) -> Pipeline | None:
+        """For a mosaic [H,W]; None without a GPU, and where tiles would be mostly halo.
+
+        Raises as `Pipeline` does.
+        """
+        if not self._session.on_gpu:
+            return None
+        spec, tile = self._session.spec, tile_px // (4 if ensemble else 2)
+        windows = window_shape(shape, phase, tile, spec.halo, spec.multiple, ensemble)
+        if windows is None:
+            return None
+        key = windows, source, target
+        if key not in self._open:
+            if len(self._open) == MOST_OPEN:
+                self._open.clear()
+            self._open[key] = Pipeline(self._session, *key)
+        return self._open[key]
 
 
 class _Lane:

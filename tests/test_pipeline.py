@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_images import raw_image
 
-from sk_deploy import denoiser as denoiser_module
 from sk_deploy import pinned
+from sk_deploy import pipeline as pipeline_module
 from sk_deploy.bayer import PHASES
 from sk_deploy.denoiser import Denoiser
 from sk_deploy.errors import ModelError
@@ -229,11 +229,11 @@ def test_a_gpu_takes_the_graph(as_on_a_gpu: Denoiser) -> None:
     counts, levels = raw(150, 171)
     shares: list[float] = []
     denoised = as_on_a_gpu.counts(counts, levels, phase="GBRG", ensemble=True, gain=4, progress=shares.append)
-    assert [kinds for _, *kinds in as_on_a_gpu._pipelines] == [[np.uint16, np.uint16]]
+    assert [kinds for _, *kinds in as_on_a_gpu._pipelines._open] == [[np.uint16, np.uint16]]
     assert shares[-1] == 1
     assert all(earlier < later for earlier, later in pairwise(shares))
     mosaic = as_on_a_gpu(normalise(counts, levels), phase="GBRG", ensemble=True)
-    assert [kinds for _, *kinds in as_on_a_gpu._pipelines][1:] == [[np.float32, np.float32]]
+    assert [kinds for _, *kinds in as_on_a_gpu._pipelines._open][1:] == [[np.float32, np.float32]]
     np.testing.assert_allclose(denoised, (4 * to_counts(mosaic, levels)).clip(0, 65535), atol=0.51)
     small = as_on_a_gpu(normalise(counts, levels)[:20, :20])  # mostly halo: through tiles
     assert small.shape == (20, 20)
@@ -247,7 +247,7 @@ def test_a_raw_image_crosses_as_counts(as_on_a_gpu: Denoiser, exact: bool) -> No
         denoised = as_on_a_gpu.image(raw_file, NOISE, ensemble, strength)
         expected = as_on_a_gpu(raw_file.mosaic, NOISE, raw_file.phase, ensemble, strength)
         np.testing.assert_allclose(denoised, expected, atol=1e-6)
-    kinds = [source for _, source, _ in as_on_a_gpu._pipelines]
+    kinds = [source for _, source, _ in as_on_a_gpu._pipelines._open]
     assert (np.uint16 in kinds) is not exact
 
 
@@ -265,7 +265,7 @@ def test_out_of_memory_halves_the_tile_and_goes_on(
                 raise MemoryError("no room")
             super().run(*given, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(denoiser_module, "Pipeline", Scarce)
+    monkeypatch.setattr(pipeline_module, "Pipeline", Scarce)
     scarce = Denoiser(as_on_a_gpu.session, 256)
     denoised = scarce.counts(counts, levels, ensemble=True)
     assert scarce.tile_px == 128
