@@ -8,11 +8,15 @@ refuses.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
 from .counts import Sensor
+from .devices import cpu_threads
 from .tags import Kind, Tag
 from .tiff import Appendix, Entry
 
@@ -24,12 +28,13 @@ def append_tiles(appendix: Appendix, sensor: Sensor) -> dict[int, Entry]:
     """Add a sensor's counts as tiles, and return the directory entries that describe them."""
     offsets, lengths = [], []
     width = tile_width_px(sensor.shape[1])
-    for top in range(0, sensor.shape[0], TILE_PX):
-        counts = sensor.rows(top, top + TILE_PX)
-        for left in range(0, sensor.shape[1], width):
-            coded = _encode(counts[:, left : left + width], width)
-            offsets.append(appendix.append(coded))
-            lengths.append(len(coded))
+    with ThreadPoolExecutor(cpu_threads()) as pool:
+        for top in range(0, sensor.shape[0], TILE_PX):
+            counts = sensor.rows(top, top + TILE_PX)
+            tiles = [counts[:, left : left + width] for left in range(0, sensor.shape[1], width)]
+            for coded in pool.map(partial(_encode, width=width), tiles):
+                offsets.append(appendix.append(coded))
+                lengths.append(len(coded))
     layout = appendix.layout
     return {
         Tag.IMAGE_WIDTH: layout.entry(Kind.LONG, sensor.shape[1]),
