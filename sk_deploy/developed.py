@@ -1,8 +1,8 @@
 """A mosaic as a picture to look at: full size, upright, cropped, in sRGB with 8 bits, PNG or JPEG.
 
 For judging at a glance what was done; the raw converter of your choice makes more of the DNG. Colours and
-exposure are those of a preview inside a DNG (`preview`), chosen for the original, so that two treatments of
-one photograph can be compared. LibRaw interpolates the colours (AHD).
+tones are those of a preview that is added to a DNG (`preview`), exposed so that the brightest hundredth of
+the original is white: two treatments of one photograph can be compared. LibRaw interpolates (AHD).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .bayer import PHASES
 from .cfa import CFA_PHOTOMETRIC
 from .dng import LEAST_SIDE_PX
 from .errors import RawError
-from .preview import Floats, Pixels, choose_tones, encode_jpeg, to_linear_srgb, white_gains
+from .preview import Floats, Pixels, brightest, encode_jpeg, to_linear_srgb, white_at, white_gains
 from .raw_image import RawImage
 from .tags import Kind, Tag
 from .treatment import Treatment
@@ -37,7 +37,7 @@ def develop(raw: RawImage, mosaic: Floats) -> Pixels:
         found = f"{mosaic.shape[1]}×{mosaic.shape[0]}"
         raise RawError(f"{raw.path.name}: {found} pixels, LibRaw develops {LEAST_SIDE_PX}×{LEAST_SIDE_PX} up")
     top, left, height, width = raw.crop
-    tones = choose_tones(raw, height, width, old=None)
+    tones = white_at(brightest(raw))
     camera = _interpolate(_balance(raw, mosaic), raw.phase)[top : top + height, left : left + width]
     shown = np.empty(camera.shape, np.uint8)
     for row in range(0, height, _BAND_ROWS):
@@ -76,7 +76,8 @@ def _balance(raw: RawImage, mosaic: Floats) -> NDArray[np.uint16]:
     balanced[row::2, 1 - column :: 2] *= gains[1]
     balanced[1 - row :: 2, column::2] *= gains[1]
     balanced[1 - row :: 2, 1 - column :: 2] *= gains[2]
-    return np.rint(np.clip(balanced, 0, _WHITE)).astype(np.uint16)
+    counts: NDArray[np.uint16] = np.rint(np.clip(balanced, 0, _WHITE)).astype(np.uint16)
+    return counts
 
 
 def _interpolate(counts: NDArray[np.uint16], phase: str) -> NDArray[np.uint16]:

@@ -1,7 +1,9 @@
 """Small developed pictures of a mosaic, for the previews inside a DNG.
 
 A quick rendering, not a raw converter: half-size planes, white balance, camera matrix, sRGB. Where the file
-has a preview already, the new one keeps its tones, so that the picture changes in its noise only.
+has a preview already, the new one keeps its tones and hues, so that the picture changes in its noise only.
+That is more than looks: RawTherapee, as it comes, fits the contrast of its own rendering to the preview's.
+For the same reason a preview that is added is neither brightened nor darkened.
 """
 
 from __future__ import annotations
@@ -22,9 +24,21 @@ Pixels = NDArray[np.uint8]
 
 LONGEST_SIDE_PX = 1024
 """Of a preview that is added to a file without one."""
-_QUANTILES = np.linspace(0, 1, 65)
-_SAMPLE_SIDE_PX = 512
-"""Of the small rendering that tones are measured on."""
+_TAIL = np.geomspace(2e-4, 0.015, 10)
+_QUANTILES = np.concatenate([[0], _TAIL, np.linspace(1 / 64, 63 / 64, 63), 1 - _TAIL[::-1], [1]])
+"""Where two pictures' tones are compared: closely in the deepest shadows and brightest lights."""
+_SAMPLE_SIDE_PX = 1536
+"""Of the rendering that tones are measured on, at most: in a much smaller one, extremes are averaged away."""
+_SAMPLES_A_SIDE = 512
+"""Of its pixels, about so many are measured."""
+_HUE_SCALE = 1 / 160
+"""Of the longest side: where the old preview differs over more than that, the new one follows it."""
+_FAINT = 8
+"""Of 255: far below it, tones count for little in how two pictures differ."""
+_UNIT = 4096
+"""Stands for 1 where 16 bits suffice."""
+_BAND_ROWS = 256
+"""Of a picture that are treated at a time: floats of a whole photograph would take much memory."""
 
 
 def fitting_size(raw: RawImage) -> tuple[int, int]:
@@ -35,9 +49,20 @@ def fitting_size(raw: RawImage) -> tuple[int, int]:
 
 
 def render(raw: RawImage, mosaic: Floats, height: int, width: int, old: Pixels | None) -> Pixels:
-    """Develop `mosaic` [H,W] to sRGB [height,width,3], in sensor orientation, in tones for raw.mosaic."""
-    tones = choose_tones(raw, height, width, old)
-    return tones.apply(_develop(raw, mosaic, height, width))
+    """Develop `mosaic` [H,W] to sRGB [height,width,3], in sensor orientation.
+
+    Where the file has a preview `old`, raw.mosaic would come out like it.
+    """
+    after = _develop(raw, mosaic, height, width)
+    if old is None:
+        return white_at(1).apply(after)
+    small_height, small_width = _sample_size(height, width)
+    before = _develop(raw, raw.mosaic, small_height, small_width)
+    wanted = _resize(old.astype(np.float32), small_height, small_width)
+    tones = _tones_like(wanted, before)
+    hues = (wanted + _FAINT) / (tones.apply(before) + np.float32(_FAINT))
+    hues = cv2.GaussianBlur(np.clip(hues, 0.5, 2), None, max(before.shape) * _HUE_SCALE)
+    return tones.apply(after, cv2.resize(np.rint(hues * _UNIT).astype(np.int16), (width, height)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,30 +74,56 @@ class Tones:
     curves: Pixels
     """[steps,3], for values from 0 to `top`."""
 
-    def apply(self, linear: Floats) -> Pixels:
-        """Linear sRGB [h,w,3] as it is shown; what lies outside the curves takes their ends."""
-        indices = (np.clip(linear / self.top, 0, 1) * (len(self.curves) - 1)).astype(np.uint16)
-        return np.stack([self.curves[indices[..., channel], channel] for channel in range(3)], axis=2)
+    def apply(self, linear: Floats, hues: NDArray[np.int16] | None = None) -> Pixels:
+        """Linear sRGB [h,w,3] as it is shown, times `hues` / _UNIT; outside the curves, their ends."""
+        shown = np.empty(linear.shape, np.uint8)
+        for row in range(0, len(linear), _BAND_ROWS):
+            band = slice(row, row + _BAND_ROWS)
+            indices = (np.clip(linear[band] / self.top, 0, 1) * (len(self.curves) - 1)).astype(np.uint16)
+            for channel in range(3):
+                shown[band, :, channel] = self.curves[indices[..., channel], channel]
+            if hues is not None:
+                changed = (shown[band] + np.float32(_FAINT)) * hues[band] / _UNIT - _FAINT
+                shown[band] = np.rint(np.clip(changed, 0, 255))
+        return shown
 
 
-def choose_tones(raw: RawImage, height: int, width: int, old: Pixels | None) -> Tones:
-    """Exposure and tones for raw.mosaic, shown at height × width.
+def white_at(linear: float) -> Tones:
+    """sRGB's own tones, exposed so that `linear` is white."""
+    steps: Floats = np.linspace(0, 1, 2**16, dtype=np.float32)
+    return Tones(linear, np.repeat(_as_pixels(srgb_curve(steps))[:, None], 3, axis=1))
 
-    Where the file has a preview `old`, those that make the original look like it; else white is where the
-    brightest hundredth of the picture begins.
-    """
-    scale = min(1, _SAMPLE_SIDE_PX / max(height, width))
-    small_height, small_width = max(1, round(height * scale)), max(1, round(width * scale))
-    before = _develop(raw, raw.mosaic, small_height, small_width)
+
+def brightest(raw: RawImage) -> float:
+    """The linear value where the brightest hundredth of the default crop begins."""
+    _, _, height, width = raw.crop
+    before = _develop(raw, raw.mosaic, *_sample_size(height, width))
+    return max(float(np.quantile(before.max(axis=2), 0.99)), 1e-6)
+
+
+def _tones_like(wanted: Floats, before: Floats) -> Tones:
+    """Curves that give the linear picture `before` [h,w,3] the tones of `wanted` [h,w,3], 0 to 255."""
     top = max(float(before.max()), 1e-6)
-    steps: Floats = np.linspace(0, top, 2**16, dtype=np.float32)
-    if old is None:
-        bright = max(float(np.quantile(before.max(axis=2), 0.99)), 1e-6)
-        curves = np.repeat(srgb_curve(steps / bright)[:, None], 3, axis=1)
-    else:
-        wanted: Floats = old.astype(np.float32) / np.float32(255)
-        curves = _tones_of(_resize(wanted, small_height, small_width), before, steps)
-    return Tones(top, np.rint(np.clip(curves, 0, 1) * 255).astype(np.uint8))
+    some = slice(None, None, max(1, max(before.shape) // _SAMPLES_A_SIDE))
+    before, wanted = before[some, some], wanted[some, some]
+    steps = srgb_curve(np.linspace(0, top, 2**16, dtype=np.float32))
+    curves: Floats = np.empty((len(steps), 3), np.float32)
+    for channel in range(3):
+        found = srgb_curve(np.maximum(np.quantile(before[..., channel], _QUANTILES), 0))
+        shown = np.quantile(wanted[..., channel], _QUANTILES)
+        curves[:, channel] = np.interp(steps, [0, *found], [0, *shown])  # black stays black
+    return Tones(top, _as_pixels(curves / np.float32(255)))
+
+
+def _as_pixels(values: Floats) -> Pixels:
+    pixels: Pixels = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    return pixels
+
+
+def _sample_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width of a rendering to measure tones on."""
+    scale = min(1, _SAMPLE_SIDE_PX / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def to_linear_srgb(raw: RawImage, balanced: Floats) -> Floats:
@@ -100,16 +151,6 @@ def _develop(raw: RawImage, mosaic: Floats, height: int, width: int) -> Floats:
     camera = _resize(_half_size(raw, mosaic), height, width)
     # Where one channel is white, all are.
     return to_linear_srgb(raw, np.clip(camera * white_gains(raw), 0, 1))
-
-
-def _tones_of(old: Floats, before: Floats, steps: Floats) -> Floats:
-    """Three curves [steps,3], sampled at `steps`, that give `before` the distribution of `old`'s channels."""
-    curves = np.empty((len(steps), 3), np.float32)
-    for channel in range(3):
-        found = np.quantile(before[..., channel], _QUANTILES)
-        wanted = np.quantile(old[..., channel], _QUANTILES)
-        curves[:, channel] = np.interp(srgb_curve(steps), srgb_curve(np.maximum(found, 0)), wanted)
-    return curves
 
 
 def _half_size(raw: RawImage, mosaic: Floats) -> Floats:

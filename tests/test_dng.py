@@ -26,6 +26,7 @@ from sk_deploy.cfa import find_cfa
 from sk_deploy.dng import write_dng
 from sk_deploy.errors import ConfigError, RawError, SkdnError
 from sk_deploy.noise import NoiseProfile
+from sk_deploy.preview import render
 from sk_deploy.raw import RawImage, read_raw
 from sk_deploy.tags import Tag
 from sk_deploy.tiff import Tiff
@@ -208,6 +209,36 @@ def test_added_preview_is_the_scene(tmp_path: Path) -> None:
     assert pixels[:, 160:].mean() < 8
     bright = cv2.resize(raw.mosaic[::2, 1::2], (300, 200), interpolation=cv2.INTER_AREA)[:, :140]
     assert np.corrcoef(bright.ravel(), pixels[:, :140, 1].ravel())[0, 1] > 0.9
+
+
+def test_an_added_preview_is_exposed_as_the_mosaic_is(tmp_path: Path) -> None:
+    """RawTherapee fits its rendering to a preview: a brightened one would change the look of the photograph."""
+    mosaic = np.full((80, 100), 0.18, np.float32)
+    np.save(tmp_path / "in.npy", mosaic)
+    write(read_raw(tmp_path / "in.npy", "RGGB"), mosaic, tmp_path / "out.dng")
+    with rawpy.imread(str(tmp_path / "out.dng")) as libraw:
+        pixels = imagecodecs.jpeg8_decode(libraw.extract_thumb().data)
+    assert np.abs(pixels.astype(int) - 118).max() <= 2  # sRGB's middle grey
+
+
+def test_a_preview_keeps_the_hues_of_the_old_one(tmp_path: Path) -> None:
+    """Also where curves cannot give them: the old one is warm at the left and cold at the right."""
+    mosaic = scene(3, 400, 600)
+    warmth = np.linspace(0.8, 1.2, 300)[None, :, None] ** np.array([-1, 0, 1])
+    old = np.clip(render_plain(mosaic) * warmth, 0, 255).astype(np.uint8)
+    np.save(tmp_path / "in.npy", mosaic)
+    raw = read_raw(tmp_path / "in.npy", "RGGB")
+    same = render(raw, raw.mosaic, 200, 300, old)
+    assert np.abs(same.astype(int) - old).mean() < 3
+    darker = render(raw, raw.mosaic / 2, 200, 300, old)
+    assert darker.mean() < 0.8 * old.mean()
+    assert render(raw, raw.mosaic * 0, 200, 300, old).max() < 8
+
+
+def render_plain(mosaic: np.ndarray) -> np.ndarray:
+    """A half-size picture [h,w,3] of an RGGB mosaic, 0 to 255."""
+    planes = [mosaic[::2, ::2], (mosaic[::2, 1::2] + mosaic[1::2, ::2]) / 2, mosaic[1::2, 1::2]]
+    return np.sqrt(np.clip(np.stack(planes, axis=2), 0, 1)) * 255
 
 
 def fix_bad_pixels(constant: int) -> bytes:
