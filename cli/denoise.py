@@ -32,6 +32,21 @@ def parse_noise(ctx: click.Context, parameter: click.Parameter, value: str) -> N
         raise click.BadParameter(str(error)) from None
 
 
+def parse_levels(
+    ctx: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[float, float] | None:
+    """`BLACK,WHITE` -> counts."""
+    if value is None:
+        return None
+    try:
+        black, white = (float(number) for number in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not BLACK,WHITE, e.g. 64,1023") from None
+    if not 0 <= black < white < float("inf"):
+        raise click.BadParameter(f"{value!r}: expected black below white, from 0 up")
+    return black, white
+
+
 @click.command(name="denoise")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option(
@@ -87,6 +102,12 @@ def parse_noise(ctx: click.Context, parameter: click.Parameter, value: str) -> N
     type=click.Choice(["RGGB", "GRBG", "GBRG", "BGGR"]),
     help="Phase of plain mosaics (TIFF, PNG, PGM, npy, mat).",
 )
+@click.option(
+    "--levels",
+    callback=parse_levels,
+    metavar="BLACK,WHITE",
+    help="Counts of black and white in plain mosaics.  [default: 0 and the highest of their type]",
+)
 @click.option("--force", is_flag=True, help="Overwrite outputs that exist; without it, they are skipped.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a file, as soon as it is done.")
 @click.pass_context
@@ -102,6 +123,7 @@ def command(
     tile: int | None,
     noise: NoiseProfile | None,
     pattern: str | None,
+    levels: tuple[float, float] | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -121,7 +143,15 @@ def command(
     started = time.monotonic()
     denoiser = Denoiser.from_file(model, provider, tile)
     jobs = find_jobs(inputs, out, form, plain=pattern is not None)
-    options = Options(noise, pattern, ensemble, strength, force, form)
+    options = Options(
+        noise=noise,
+        pattern=pattern,
+        levels=levels,
+        ensemble=ensemble,
+        strength=strength,
+        force=force,
+        form=form,
+    )
     results: list[Result] = []
     with batch_progress(jobs) as progress:
         for result in denoise_files(denoiser, jobs, options, progress.advance):

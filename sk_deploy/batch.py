@@ -53,6 +53,8 @@ class Options:
     """Used for all files; None takes each file's own, else its camera's, else an estimate."""
     pattern: str | None = None
     """Phase of plain mosaics, which do not name theirs."""
+    levels: tuple[float, float] | None = None
+    """Black and white of plain mosaics; None takes 0 and the highest count of their type."""
     ensemble: bool = False
     strength: float = 1.0
     force: bool = False
@@ -132,7 +134,7 @@ def denoise_files(
 
     most_writers = max(1, cpu_threads() // CORES_A_WRITER)
     writing: set[Future[Result]] = set()
-    decoding = decode_ahead([job.source for job in waiting], options.pattern)
+    decoding = decode_ahead([job.source for job in waiting], options.pattern, options.levels)
     with (
         closing(decoding) as decoded_files,
         ThreadPoolExecutor(1) as network,

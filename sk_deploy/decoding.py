@@ -51,13 +51,15 @@ def time_limit_s(path: Path) -> int:
     return LEAST_LIMIT_S + LIMIT_S_PER_MB * size // 1_000_000
 
 
-def decode_ahead(paths: Sequence[Path], pattern: str | None = None) -> Generator[Decoded, None, None]:
+def decode_ahead(
+    paths: Sequence[Path], pattern: str | None = None, levels: tuple[float, float] | None = None
+) -> Generator[Decoded, None, None]:
     """Decode files in order, each while the caller still works on the one before.
 
-    `pattern` is the phase of plain mosaics. A file that cannot be read, or that crashes, starves or hangs the
-    worker, gives its error.
+    `pattern` and `levels` are those of plain mosaics. A file that cannot be read, or that crashes, starves or
+    hangs the worker, gives its error.
     """
-    worker, waiting = _Worker(pattern), ThreadPoolExecutor(1)
+    worker, waiting = _Worker(pattern, levels), ThreadPoolExecutor(1)
     try:
         ahead: Future[Decoded] | None = waiting.submit(worker.decode, paths[0]) if paths else None
         for following in (*paths[1:], None):
@@ -75,8 +77,8 @@ def decode_ahead(paths: Sequence[Path], pattern: str | None = None) -> Generator
 class _Worker:
     """One process, started when it is needed. It has one file at a time, so it is known which it died of."""
 
-    def __init__(self, pattern: str | None) -> None:
-        self.pattern = pattern
+    def __init__(self, pattern: str | None, levels: tuple[float, float] | None) -> None:
+        self.pattern, self.levels = pattern, levels
         self._stopped = False
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection | None = None
@@ -86,7 +88,7 @@ class _Worker:
         try:
             connection = self._running()
             limit_s = time_limit_s(path)
-            connection.send((path, self.pattern, limit_s))
+            connection.send((path, self.pattern, self.levels, limit_s))
             if _answers(connection, limit_s):
                 answer: Decoded = receive(connection)
                 return answer
@@ -163,11 +165,11 @@ def _serve(connection: Connection) -> None:
         connection.send("ready")
         _silence()
         while True:
-            path, pattern, limit_s = connection.recv()
+            path, pattern, levels, limit_s = connection.recv()
             if hasattr(signal, "setitimer"):  # not on Windows
                 # A parent that is killed cannot stop a decoder that hangs: four limits of computing end it.
                 signal.setitimer(signal.ITIMER_PROF, 4 * limit_s)
-            send(connection, _decode(path, pattern))
+            send(connection, _decode(path, pattern, levels))
 
 
 def _volunteer_for_the_out_of_memory_killer() -> None:
@@ -183,11 +185,11 @@ def _silence() -> None:
         os.dup2(nowhere, stream)
 
 
-def _decode(path: Path, pattern: str | None) -> Decoded:
+def _decode(path: Path, pattern: str | None, levels: tuple[float, float] | None) -> Decoded:
     started = time.perf_counter()
     raw: RawImage | RawError
     try:
-        raw = read_raw(path, pattern)
+        raw = read_raw(path, pattern, levels)
     except RawError as error:
         raw = error
     except MemoryError:

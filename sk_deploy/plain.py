@@ -1,8 +1,8 @@
 """Plain Bayer mosaics: TIFF, PNG and PGM of one channel, NumPy and MATLAB arrays. Their phase must be given.
 
-Integers run from black 0 to the highest value of their type (a PGM's own maximum), unless a TIFF has DNG's
-tags for phase, levels and noise, as skdn's own TIFFs have. A float array is taken as normalised already:
-black 0, white 1.
+Integers run from black 0 to the highest value of their type (a PGM's own maximum, a TIFF's bits), and floats
+from black 0 to white 1, unless other levels are given. A TIFF may have DNG's tags for phase, levels and
+noise, as skdn's own have.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 from numpy.typing import NDArray
 
-from .cfa import read_black, read_noise, read_phase, white_level
+from .cfa import bits_per_sample, read_black, read_noise, read_phase, white_level
 from .claims import DEFLATE_AT_BEST, check_claim
 from .errors import RawError
 from .mat import is_mat, read_mat
@@ -28,6 +28,8 @@ from .tiff import Directory, Tiff, is_tiff
 
 FLOAT_BLACK, FLOAT_WHITE = 4096, 61_440
 """Counts that stand for 0 and 1 of a float mosaic: room for −0.07 to 1.07."""
+
+_HIGHEST_COUNT = 65_535
 
 _PGM_HEADER = re.compile(
     rb"P5(?:\s+(?:#[^\n]*\n\s*)*)(\d{1,9})(?:\s+(?:#[^\n]*\n\s*)*)(\d{1,9})(?:\s+(?:#[^\n]*\n\s*)*)(\d{1,9})\s"
@@ -40,7 +42,7 @@ class PlainMosaic:
 
     counts: NDArray[np.uint16]
     """[H,W]."""
-    black: int | NDArray[np.float32]
+    black: float | NDArray[np.float32]
     """One for all, or [2,2]."""
     white: float
     exact: NDArray[np.float32] | None = None
@@ -51,15 +53,27 @@ class PlainMosaic:
     """Of a TIFF that names it."""
 
 
-def read_plain(data: bytes, name: str) -> PlainMosaic | None:
+def read_plain(data: bytes, name: str, levels: tuple[float, float] | None = None) -> PlainMosaic | None:
     """Decode a plain mosaic by its first bytes; None where `data` is none of these formats.
 
-    Raises RawError for colour images, other sample types and damaged files.
+    `levels`, black and white, are for what does not name its own. Raises RawError for colour images, other
+    sample types and damaged files.
     """
+    plain = _read_plain(data, name, levels)
+    if plain is None or levels is None or plain.exact is not None or plain.phase is not None:
+        return plain
+    if levels[1] > _HIGHEST_COUNT:
+        raise RawError(
+            f"{name}: white level {levels[1]:g} of 16-bit counts, expected {_HIGHEST_COUNT} at most"
+        )
+    return replace(plain, black=levels[0], white=levels[1])
+
+
+def _read_plain(data: bytes, name: str, levels: tuple[float, float] | None) -> PlainMosaic | None:
     if data.startswith(b"\x93NUMPY"):
-        return _from_float(_decode_npy(data, name), name)
+        return _from_float(_decode_npy(data, name), name, levels)
     if is_mat(data):
-        return read_mat_mosaic(data, name)
+        return read_mat_mosaic(data, name, levels)
     if data.startswith(b"P5"):
         return _decode_pgm(data, name)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -69,9 +83,9 @@ def read_plain(data: bytes, name: str) -> PlainMosaic | None:
     return None
 
 
-def read_mat_mosaic(data: bytes, name: str) -> PlainMosaic:
+def read_mat_mosaic(data: bytes, name: str, levels: tuple[float, float] | None = None) -> PlainMosaic:
     """The variable `x` of a MATLAB file: SIDD's mosaics are floats in [0,1]. Raises RawError."""
-    return _from_float(read_mat(data, "x", name), name)
+    return _from_float(read_mat(data, "x", name), name, levels)
 
 
 def _from_integers(pixels: NDArray[np.generic], name: str) -> PlainMosaic:
@@ -81,15 +95,20 @@ def _from_integers(pixels: NDArray[np.generic], name: str) -> PlainMosaic:
     return PlainMosaic(pixels.astype(np.uint16), black=0, white=255 if pixels.dtype == np.uint8 else 65_535)
 
 
-def _from_float(pixels: NDArray[np.generic], name: str) -> PlainMosaic:
+def _from_float(
+    pixels: NDArray[np.generic], name: str, levels: tuple[float, float] | None = None
+) -> PlainMosaic:
     if pixels.dtype.kind != "f":
         return _from_integers(pixels, name)
     if pixels.ndim != 2 or min(pixels.shape) < 2 or not np.all(np.isfinite(pixels)):
         raise RawError(f"{name}: an array of shape {pixels.shape}, expected a finite mosaic [height, width]")
-    exact = pixels.astype(np.float32)
+    black, white = levels or (0, 1)
+    exact = ((pixels.astype(np.float64) - black) / (white - black)).astype(np.float32)
     if exact.min() < -1 or exact.max() > 4:
         low, high = exact.min(), exact.max()
-        raise RawError(f"{name}: floats from {low:g} to {high:g}, expected a mosaic with black 0 and white 1")
+        raise RawError(
+            f"{name}: floats from {low:g} to {high:g}, expected black 0 and white 1, or --levels BLACK,WHITE"
+        )
     counts = np.rint(exact * (FLOAT_WHITE - FLOAT_BLACK) + FLOAT_BLACK)
     return PlainMosaic(np.clip(counts, 0, 65_535).astype(np.uint16), FLOAT_BLACK, FLOAT_WHITE, exact)
 
@@ -140,7 +159,9 @@ def _from_tiff(data: bytes, name: str) -> PlainMosaic:
     tiff = Tiff(data, name)
     page = tiff.chain[0]
     _check_tiff(tiff, page)
-    plain = _from_integers(_decode_tiff(data, name), name)
+    plain = replace(
+        _from_integers(_decode_tiff(data, name), name), white=2 ** bits_per_sample(tiff, page) - 1
+    )
     if Tag.CFA_PATTERN not in page.entries:
         return plain
     return replace(

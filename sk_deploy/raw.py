@@ -31,19 +31,22 @@ MAX_FILE_BYTES = 2**32
 __all__ = ["Capture", "Colour", "RawImage", "read_raw"]
 
 
-def read_raw(path: Path, pattern: str | None = None) -> RawImage:
+def read_raw(path: Path, pattern: str | None = None, levels: tuple[float, float] | None = None) -> RawImage:
     """Read a camera raw, or, given its phase in `pattern`, a plain TIFF, PNG, PGM, .npy or .mat mosaic.
 
-    A raw that names its own phase needs no `pattern`, and one that contradicts `pattern` is refused. A .mat
-    holds SIDD's variable `x` and takes phase and noise from a METADATA file beside it. Raises RawError, one
-    line, for whatever is not a complete Bayer mosaic.
+    A raw that names its own phase needs no `pattern`, and one that contradicts `pattern` is refused. `levels`
+    are black and white of plain mosaics that do not name theirs, in their own counts. A .mat holds SIDD's
+    variable `x` and takes phase and noise from a METADATA file beside it. Raises RawError, one line, for
+    whatever is not a complete Bayer mosaic.
     """
     if pattern is not None and pattern not in PHASES:
         raise RawError(f"pattern {pattern!r}: expected one of {', '.join(PHASES)}")
+    if levels is not None and not 0 <= levels[0] < levels[1]:
+        raise RawError(f"levels {levels[0]:g} and {levels[1]:g}: expected black below white, from 0 up")
     data = _read_bytes(path)
     raw = _read_with_phase(path, data)
     if raw is None:
-        plain = read_plain(data, path.name)
+        plain = read_plain(data, path.name, levels)
         if plain is None:
             raise RawError(f"{path.name}: not a raw file: neither LibRaw nor skdn knows its format")
         return _from_plain(path, plain, pattern)

@@ -133,6 +133,14 @@ def test_formats(model: Path, mosaic: Path, form: str) -> None:
     assert mosaic.with_name(f"mosaic_denoised.{form}").exists()
 
 
+def test_levels_of_plain_mosaics(model: Path, mosaic: Path) -> None:
+    given = ("--pattern", "GRBG", "--levels", "64,1100", "--model", model)
+    assert skdn("denoise", mosaic, *given).returncode == 0
+    denoised = read_raw(mosaic.with_name("mosaic_denoised.dng"))
+    assert (denoised.black.max(), denoised.white.max()) == (64, 1100)
+    np.testing.assert_array_equal(denoised.stored, np.load(mosaic))
+
+
 def test_a_folder_of_plain_mosaics(model: Path, mosaic: Path, tmp_path: Path) -> None:
     refused(skdn("denoise", tmp_path, "--model", model, "--out", tmp_path / "out"), "no raw file found")
     done = skdn("denoise", tmp_path, "--pattern", "GRBG", "--model", model, "--out", tmp_path / "out")
@@ -209,7 +217,15 @@ def test_bad_models(model: Path, shot: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "option",
-    [("--noise", "3"), ("--noise", "2,2"), ("--strength", "2"), ("--provider", "npu"), ("--tile", "0")],
+    [
+        ("--levels", "64"),
+        ("--levels", "9,8"),
+        ("--noise", "3"),
+        ("--noise", "2,2"),
+        ("--strength", "2"),
+        ("--provider", "npu"),
+        ("--tile", "0"),
+    ],
 )
 def test_usage(shot: Path, option: tuple[str, str]) -> None:
     done = skdn("denoise", shot, *option)

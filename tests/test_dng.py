@@ -212,7 +212,7 @@ def test_added_preview_is_the_scene(tmp_path: Path) -> None:
 
 
 def test_an_added_preview_is_exposed_as_the_mosaic_is(tmp_path: Path) -> None:
-    """RawTherapee fits its rendering to a preview: a brightened one would change the look of the photograph."""
+    """RawTherapee fits its rendering to a preview: a brightened one would change the look."""
     mosaic = np.full((80, 100), 0.18, np.float32)
     np.save(tmp_path / "in.npy", mosaic)
     write(read_raw(tmp_path / "in.npy", "RGGB"), mosaic, tmp_path / "out.dng")

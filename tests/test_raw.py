@@ -228,6 +228,51 @@ def test_pgm_maximum_is_white(tmp_path: Path) -> None:
     assert raw.mosaic.max() == 1
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_a_tiffs_bits_are_its_white(tmp_path: Path, bits: int, bigtiff: bool) -> None:
+    """Packed by the test: rows start at whole bytes, highest bit first."""
+    counts = noise_like_counts(6, 31, 44, highest=2**bits - 1)
+    binary = (counts[:, :, None] >> np.arange(bits - 1, -1, -1)) & 1
+    packed = np.packbits(binary.astype(np.uint8).reshape(31, -1), axis=1).tobytes()
+    with tifffile.TiffWriter(tmp_path / "in.tif", bigtiff=bigtiff, byteorder=">") as writer:
+        kind, depth = (
+            (np.uint8 if bits == 8 else np.uint16),
+            {} if bits in (8, 16) else {"bitspersample": bits},
+        )
+        writer.write(
+            iter([packed]), shape=counts.shape, dtype=kind, rowsperstrip=31, photometric="minisblack", **depth
+        )
+    raw = read_raw(tmp_path / "in.tif", "BGGR")
+    np.testing.assert_array_equal(raw.stored, counts)
+    np.testing.assert_array_equal(raw.white, 2**bits - 1)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png", "pgm", "npy"])
+def test_levels_of_plain_mosaics_may_be_given(tmp_path: Path, suffix: str) -> None:
+    """As of 12 bits in a file of 16."""
+    counts = noise_like_counts(5, 31, 44, highest=4095)
+    _write_plain(tmp_path / f"in.{suffix}", counts)
+    raw = read_raw(tmp_path / f"in.{suffix}", "GBRG", (240, 4000))
+    np.testing.assert_array_equal(raw.stored, counts)
+    np.testing.assert_allclose(raw.mosaic, (counts - 240.0) / 3760, atol=1e-6)
+    with pytest.raises(RawError, match="expected black below white"):
+        read_raw(tmp_path / f"in.{suffix}", "GBRG", (240, 240))
+    with pytest.raises(RawError, match="expected 65535 at most"):
+        read_raw(tmp_path / f"in.{suffix}", "GBRG", (240, 100_000))
+
+
+def test_levels_of_floats_and_of_what_names_its_own(tmp_path: Path) -> None:
+    counts = noise_like_counts(5, 40, 44, highest=4095)
+    np.save(tmp_path / "in.npy", counts.astype(np.float32))
+    with pytest.raises(RawError, match="or --levels BLACK,WHITE"):
+        read_raw(tmp_path / "in.npy", "GBRG")
+    raw = read_raw(tmp_path / "in.npy", "GBRG", (240, 4000))
+    np.testing.assert_allclose(raw.mosaic, (counts - 240.0) / 3760, atol=1e-6)
+    write_layout(tmp_path / "in.dng", noise_like_counts(1, 40, 40), DngLayout(white=1000))
+    assert read_raw(tmp_path / "in.dng", levels=(240, 4000)).white.max() == 1000
+
+
 def test_float_arrays_are_normalised_already(tmp_path: Path) -> None:
     mosaic = np.random.default_rng(7).normal(0.3, 0.2, (20, 30)).astype(np.float32)
     np.save(tmp_path / "in.npy", mosaic)
