@@ -418,6 +418,89 @@ def test_adobe_reads_it(tmp_path: Path, layout: DngLayout) -> None:
         assert adobe.get_bayer_pattern() == raw.phase
 
 
+@pytest.mark.parametrize("phase", PHASES)
+def test_adobe_reads_new_dngs(tmp_path: Path, phase: str) -> None:
+    """Of a plain mosaic of odd sides; with masked borders, black by site and an orientation. exiftool too."""
+    dngpy = pytest.importorskip("dngpy", reason="Adobe's SDK comes with the dev extra on Linux")
+    layout = DngLayout(
+        phase=phase, area=(3, 2, 300, 297), black=(60, 61, 62, 63), black_repeat=(2, 2), orientation=8
+    )
+    write_layout(tmp_path / "in.dng", noise_like_counts(1, 303, 301), layout)
+    np.save(tmp_path / "in.npy", noise_like_counts(2, 101, 143, highest=65_535))
+    masked = dataclasses.replace(read_raw(tmp_path / "in.dng"), is_dng=False)
+    for raw in (masked, read_raw(tmp_path / "in.npy", phase)):
+        new = write(raw, raw.mosaic * 0.97, tmp_path / "out.dng", NoiseProfile(1e-4, 1e-6))
+        adobe = dngpy.Dng(str(tmp_path / "out.dng"))
+        np.testing.assert_array_equal(adobe.raw_pixels[..., 0], new.stored)
+        assert adobe.get_bayer_pattern() == new.phase == phase
+        assert (new.orientation, new.area) == (raw.orientation, raw.area)
+        if shutil.which("exiftool"):
+            told = exiftool("-validate", "-warning", "-error", str(tmp_path / "out.dng"))
+            assert told == ["Validate                        : OK"]
+
+
+SURVIVORS = {
+    "OpcodeList2": (51009, 7, 28, fix_bad_pixels(1)[:16] + bytes(12)),
+    "OpcodeList3": (51022, 7, 4, bytes(4)),
+    "DefaultUserCrop": (51125, 5, 4, (1, 10, 1, 10, 9, 10, 9, 10)),
+    "BaselineExposure": (50730, 10, 1, (1, 3)),
+    "AntiAliasStrength": (50738, 5, 1, (1, 2)),
+    "LensInfo": (50736, 5, 4, (24, 1, 70, 1, 28, 10, 4, 1)),
+    "CameraSerialNumber": (50735, 2, 0, "12345"),
+    "XMP": (700, 1, 9, b"<x:xmp/> "),
+    "private": (65000, 7, 5, b"maker"),
+}
+
+
+@pytest.mark.parametrize("sub_ifd", [False, True])
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_tags_that_skdn_does_not_know_survive(tmp_path: Path, sub_ifd: bool, bigtiff: bool) -> None:
+    """Opcodes, crops, lens and maker's data, read by tifffile in both files: value by value."""
+    layout = DngLayout(
+        sub_ifd=sub_ifd,
+        bigtiff=bigtiff,
+        byteorder=">",
+        area=(2, 3, 78, 97),
+        crop=(1, 2, 70, 90),
+        orientation=6,
+        extra=tuple(SURVIVORS.values()),
+    )
+    write_layout(tmp_path / "in.dng", noise_like_counts(3, 80, 100), layout)
+    raw = read_raw(tmp_path / "in.dng")
+    new = write(raw, raw.mosaic * 0.9, tmp_path / "out.dng", NoiseProfile(1e-4, 1e-6))
+    before, after = (all_tags(tmp_path / name) for name in ("in.dng", "out.dng"))
+    changed = {name for name in before if after.get(name) != before[name]}
+    stored_anew = {"BitsPerSample", "Compression", "StripOffsets", "StripByteCounts", "RowsPerStrip"}
+    assert changed <= stored_anew | {
+        "BlackLevel",
+        "WhiteLevel",
+        "Software",
+        "RawImageDigest",
+        "RawDataUniqueID",
+    }
+    assert {code for code, *_ in SURVIVORS.values()} <= {code for code, _ in all_codes(tmp_path / "out.dng")}
+    assert (new.orientation, new.crop, new.area) == (6, (1, 2, 70, 90), (2, 3, 78, 97))
+
+
+def mosaic_pages(file: tifffile.TiffFile) -> list[tifffile.TiffPage]:
+    """The first directory, and the mosaic's where that is another."""
+    first = file.pages[0]
+    below = [page for page in first.pages or [] if page.photometric == 32803]
+    return [first, *below]
+
+
+def all_codes(path: Path) -> list[tuple[int, object]]:
+    with tifffile.TiffFile(path) as file:
+        return [(tag.code, tag.value) for page in mosaic_pages(file) for tag in page.tags]
+
+
+def all_tags(path: Path) -> dict[str, object]:
+    """Name -> value of every tag but pointers; the mosaic's where the preview has it too."""
+    with tifffile.TiffFile(path) as file:
+        tags = {tag.name: tag.value for page in mosaic_pages(file) for tag in page.tags}
+    return {name: value for name, value in tags.items() if name != "SubIFDs"}
+
+
 def exiftool(*arguments: str) -> list[str]:
     program = shutil.which("exiftool")
     if program is None:
