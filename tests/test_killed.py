@@ -64,6 +64,7 @@ def kill_until_done(folder: Path, longest_s: float, kills: int) -> None:
     last = start(originals, out, model)
     assert last.wait(100) == 0
     assert len(look(out, finished)) == FILES
+    assert not list(out.glob(".skdn-*"))  # what the killed ones left
     assert {path: path.read_bytes() for path in originals.iterdir()} == before
     for path in before:
         assert read_raw(out / path.name).mosaic.shape == (420, 560)
