@@ -16,7 +16,7 @@ from torch import Tensor
 from .config import MosaicConfig, NoiseConfig
 from .mosaic_set import MosaicSet
 from .mosaics import augment_mosaic, sample_mosaics
-from .noise_synthesis import add_noise, sample_noise_levels
+from .noise_synthesis import add_noise, sample_noise_levels, stated
 
 _FRAME_PX = 2
 """`augment_mosaic` takes one pixel off each side."""
@@ -49,7 +49,7 @@ class SceneBatches:
     def sample(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         clean = sample_mosaics(self.scenes, batch, generator, self.mosaic)
         levels = sample_noise_levels(batch, generator, self.noise)
-        return clean, add_noise(clean, levels, generator, self.noise), levels
+        return clean, add_noise(clean, levels, generator, self.noise), stated(levels, generator, self.noise)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class CleanBatches:
         crops, _ = self.mosaics.crops(batch, self.patch_px + _FRAME_PX, generator)
         clean = augment_mosaic(crops, generator).clamp(0, 1)
         levels = sample_noise_levels(batch, generator, self.noise)
-        return clean, add_noise(clean, levels, generator, self.noise), levels
+        return clean, add_noise(clean, levels, generator, self.noise), stated(levels, generator, self.noise)
 
 
 @dataclass(frozen=True)

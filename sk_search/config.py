@@ -231,6 +231,8 @@ class NoiseConfig:
     """Read noise after the gain, standard deviation, log-uniform: what is left at low sensitivity."""
     max_read: float = 2e-3
     """Read variance goes no higher."""
+    level_error: float = 0.06
+    """Standard deviation of the logarithm of the stated over the true noise: an estimate is never exact."""
     bits: tuple[int, int] = (10, 14)
     """Bit depths of the converter, each as likely; finer where a step would exceed the read noise."""
     unquantised_share: float = 0.2
@@ -255,7 +257,7 @@ class NoiseConfig:
             raise ConfigError(
                 f"noise bits are {self.bits[0]} to {self.bits[1]}: expected 4 <= low <= high <= 16"
             )
-        for name in ("unquantised_share", "row_share", "row_to_read", "hot_share", "hot_rate"):
+        for name in ("level_error", "unquantised_share", "row_share", "row_to_read", "hot_share", "hot_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"noise {name} is {getattr(self, name):g}: expected 0 to 1")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from . import parallel
 from .data import Batches
+
+log = logging.getLogger(__name__)
 
 
 class Draws:
@@ -22,7 +25,7 @@ class Draws:
         def generator(number: int) -> torch.Generator:
             return torch.Generator(device).manual_seed((seed << 16) + number)
 
-        self.shards, self.device = shards, device
+        self.seed, self.shards, self.device = seed, shards, device
         self.structure = generator(0)
         self.own = {shard: generator(1 + shard) for shard in parallel.own_shards(shards)}
 
@@ -40,9 +43,15 @@ class Draws:
     def state_dict(self) -> dict[str, Any]:
         """Of the generators of all processes."""
         states = parallel.gather([generator.get_state() for generator in self.own.values()])
-        return {"structure": self.structure.get_state(), "shards": states}
+        return {"structure": self.structure.get_state(), "shards": states, "device": self.device.type}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any], step: int) -> None:
+        """Go on where a checkpoint was made; on another kind of device with draws that step and seed name."""
+        if state["device"] != self.device.type:
+            log.warning("begun on %s: on %s the draws are others", state["device"], self.device.type)
+            for number, generator in enumerate((self.structure, *self.own.values())):
+                generator.manual_seed((self.seed << 40) + (step << 16) + number)
+            return
         self.structure.set_state(state["structure"].cpu())
         for shard, generator in self.own.items():
             generator.set_state(state["shards"][shard].cpu())

@@ -27,6 +27,12 @@ def sample_noise_levels(batch: int, generator: torch.Generator, config: NoiseCon
     return torch.stack((shot, read.clamp_max(config.max_read)), dim=1)
 
 
+def stated(levels: torch.Tensor, generator: torch.Generator, config: NoiseConfig) -> torch.Tensor:
+    """What a network is told of noise levels [batch,2]: each a little too low or too high."""
+    z = torch.randn((len(levels), 1), generator=generator, device=levels.device)
+    return levels * torch.exp(2 * config.level_error * z)
+
+
 def add_noise(
     clean: torch.Tensor, levels: torch.Tensor, generator: torch.Generator, config: NoiseConfig
 ) -> torch.Tensor:

@@ -22,7 +22,11 @@ log = logging.getLogger(__name__)
 
 
 def pick_device() -> torch.device:
-    """CUDA where there is one."""
+    """CUDA where there is one.
+
+    Its convolutions of float32 are those that must be exact (conditioning.Stem), so none is done in TF32.
+    """
+    torch.backends.cudnn.allow_tf32 = False
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

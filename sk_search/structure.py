@@ -108,14 +108,16 @@ class Structure:
         return _mean_cost(costs, self.shared.node_weights)
 
     def penalty(self) -> Tensor:
-        """Multiplier · log(expected cost / target), summed over the targets; added to the loss.
+        """Multiplier · log(expected cost / target) where that is positive, over all targets; for the loss.
 
         Dual ascent on a target instead of a weight that the user must guess: the multiplier grows while the
-        expected cost is above the target and shrinks while it is below.
+        expected cost is above the target and shrinks while it is below. There it pushes no more: a multiplier
+        that has grown for long would go on to the cheapest network before it had shrunk.
         """
         cost = self.expected_cost() if self.targets else None
         self.violations = {name: torch.log(getattr(cost, name) / t) for name, t in self.targets.items()}
-        return sum((self.multipliers[name] * v for name, v in self.violations.items()), torch.zeros(()))
+        above = (self.multipliers[name] * v.clamp_min(0) for name, v in self.violations.items())
+        return sum(above, torch.zeros(()))
 
     def update(self, progress: float) -> None:
         """One optimiser step, and one of the multipliers; nothing in the first, frozen part of the search."""

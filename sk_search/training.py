@@ -305,7 +305,7 @@ class Trainer:
             self.optimiser.load_state_dict(state["optimiser"])
             if self.structure:
                 self.structure.load_state_dict(state["structure"])
-            self.draws.load_state_dict(state["draws"])
+            self.draws.load_state_dict(state["draws"], state["step"])
             self.step, self.best, self.stale = state["step"], tuple(state["best"]), state["stale"]
             self.rate_scale, self.rollbacks = state["rate_scale"], state["rollbacks"]
             self.losses, self.seconds = list(state["losses"]), state["seconds"]

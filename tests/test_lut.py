@@ -22,10 +22,12 @@ from sk_search.config import NetConfig
 from sk_search.lut import LatencyTable, sites
 from sk_search.lut_graphs import chain, network
 from sk_search.lut_measure import Job, fit, left_out, measure_table
-from sk_search.presets import compact, tiny
+from sk_search.presets import nano, tiny
 
-NET = NetConfig(widths=(16, 32, 48), kernels=(1, 3), growth=(0.5, 1.0), round_to=8)
+NET = NetConfig(arch="skipinit-unet", widths=(16, 32, 48), kernels=(1, 3), growth=(0.5, 1.0), round_to=8)
 NETS = {
+    "compact": replace(NET, arch="compact-unet"),
+    "compact blind": replace(NET, arch="compact-unet", conditioning="none"),
     "skipinit": NET,
     "two blocks": replace(NET, blocks=2, projection=3, conditioning="none"),
     "map": replace(NET, conditioning="map"),
@@ -103,10 +105,10 @@ def test_sites_are_the_dense_blocks_in_forward_order(name):
     for (_, side, block), site in zip(seen, sites(net).values(), strict=True):
         assert side == 64 >> site.level
         assert (block.width, block.out.kernel_size[0]) == (site.width, site.projection)
-        assert (block.alpha is not None) == site.skipinit
+        assert block.kind == site.kind
 
 
-QUICK = ("skipinit", "attention")
+QUICK = ("compact", "skipinit", "attention")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,7 @@ def test_the_network_that_is_timed_is_the_one_that_is_exported(name):
     ours = onnx.load_model_from_string(network(net, placed, (64, 64)))
     onnx.checker.check_model(ours, full_check=True)
     theirs = operators(exported(net, options))
-    if net.arch == "skipinit-unet":
+    if net.arch != "attention-unet":
         assert operators(ours) == theirs
     else:  # scalars that say where the windows of channel attention are, for any size; ours has one size
         more = Counter(theirs)
@@ -232,7 +234,7 @@ def test_graphs_are_timed_until_two_passes_agree():
 
 
 def test_networks_that_calibrate_span_the_space():
-    networks = lut_measure._networks(compact().net)
+    networks = lut_measure._networks(nano().net)
     work = [sum(lut_measure._work(*place) for place in chosen) for chosen in networks]
     assert work[0] == min(work)
     assert work[-1] == max(work)
@@ -313,7 +315,7 @@ def test_bench_prediction_against_measurement(arch, tmp_path, capsys):
     from sk_deploy.profile import profile
     from sk_deploy.spec import METADATA_KEY, ModelSpec
 
-    net = replace(compact().net, arch=arch)
+    net = replace(nano().net, arch=arch)
     options = [random_options(net, seed) for seed in range(12)]
     for i, chosen in enumerate(options):
         model = exported(net, chosen)

@@ -22,8 +22,11 @@ from sk_search.superkernel import Choice, Superkernel
 TYPES = [kind for kind in SUPERKERNELS if kind not in ("uniform", "random")]
 """Those that need no target."""
 NOISE = torch.tensor([[1e-3, 1e-5], [2e-2, 1e-4]], dtype=torch.float64)
-NET = NetConfig(widths=(8, 12, 16), kernels=(3, 5, 7), growth=(0.5, 1.0), round_to=2)
+NET = NetConfig(
+    arch="skipinit-unet", widths=(8, 12, 16), kernels=(3, 5, 7), growth=(0.5, 1.0), round_to=2
+)
 ARCH_NETS = {
+    "compact-unet": replace(NET, arch="compact-unet"),
     "skipinit-unet": NET,
     "attention-unet": replace(NET, arch="attention-unet", widths=(4, 6, 8), subnetworks=2, window=16),
 }
@@ -127,7 +130,7 @@ def test_macs_are_those_of_the_convolutions_that_run(arch):
         macs += module.weight.numel() * output.shape[-1] * output.shape[-2]
 
     for module in fixed.modules():
-        if isinstance(module, torch.nn.Conv2d):
+        if isinstance(module, (torch.nn.Conv2d, conditioning.Stem)):
             module.register_forward_hook(count)
     fixed(torch.zeros(1, 4, 40, 40), NOISE[:1].float())
     assert counted == pytest.approx(macs * 1e6 / (80 * 80))

@@ -47,6 +47,7 @@ def test_counts_runs_and_seconds(tmp_path: Path) -> None:
 
 def test_ensemble_takes_eight_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     denoiser = Denoiser.from_file(models.identity(tmp_path / "m.onnx"), "cpu")
+    denoiser.session.lanes = 1  # a tile a pass
     run, calls = denoiser.session.run, []
     monkeypatch.setattr(denoiser.session, "run", lambda *inputs: calls.append(1) or run(*inputs))
     profile(denoiser, 64, 64, ensemble=True, warmups=0, runs=2, seconds=0)
@@ -78,7 +79,7 @@ def test_command(tmp_path: Path) -> None:
     facts = json.loads(told.stdout)
     assert facts["provider"] == "cpu"
     assert facts["device"]
-    assert facts["peak_host_memory_mib"] == pytest.approx(peak_host_memory_mib(), rel=0.5)
+    assert 20 < facts["peak_host_memory_mib"] <= peak_host_memory_mib()
     assert facts["versions"].keys() >= {"skdn", "onnxruntime", "numpy", "python"}
     assert len(facts["total"]["samples_ms"]) >= 2
     assert facts["matmul_peak_gmacs_per_s"] > 0
@@ -98,6 +99,7 @@ def test_pairs_are_taken_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     order: list[str] = []
     pair = [Denoiser.from_file(models.identity(tmp_path / f"{n}.onnx", name=n), "cpu") for n in "ab"]
     for denoiser in pair:
+        denoiser.session.lanes = 1  # a tile a pass
         run, name = denoiser.session.run, denoiser.spec.name
         monkeypatch.setattr(
             denoiser.session, "run", lambda *x, run=run, name=name: order.append(name) or run(*x)

@@ -8,7 +8,7 @@ from sk_search.config import NetConfig, StructureConfig
 from sk_search.filterwise import FilterwiseSuperkernel
 from sk_search.nets import build_supernet
 from sk_search.prefix import CoupledSuperkernel
-from sk_search.presets import compact, tiny
+from sk_search.presets import small, tiny
 from sk_search.structure import Structure
 from sk_search.superkernel import Choice
 
@@ -109,7 +109,7 @@ def test_candidates_are_a_distribution(kind):
 
 @pytest.mark.parametrize("kind", ["uniform", "random"])
 def test_baselines_fill_their_target(kind):
-    preset = compact()
+    preset = small()
     config = StructureConfig(type=kind, target_macs_per_mp=9e9)
     structure = Structure(build_supernet(preset.net, config), config)
     structure.fix_baseline(1)
@@ -122,7 +122,7 @@ def test_baselines_fill_their_target(kind):
 
 
 def test_random_networks_follow_their_seed():
-    preset = compact()
+    preset = small()
     config = StructureConfig(type="random", target_macs_per_mp=9e9)
 
     def choices(seed):
@@ -136,7 +136,7 @@ def test_random_networks_follow_their_seed():
 
 def test_a_baseline_is_what_its_weights_say():
     """The architecture is chosen once, when the search begins, and then belongs to the checkpoint."""
-    preset = compact()
+    preset = small()
     config = StructureConfig(type="random", target_macs_per_mp=9e9)
     net, other = build_supernet(preset.net, config), build_supernet(preset.net, config)
     structure = Structure(net, config)

@@ -39,12 +39,12 @@ def test_activations_as_measured() -> None:
 
 def tile_px(path: Path, monkeypatch: pytest.MonkeyPatch, free: float) -> int:
     monkeypatch.setattr(tile_size, "free_memory", lambda: free)
-    return tile_px_for(Session(path, "cpu"))
+    return tile_px_for(Session(path, "cpu", threads=2))
 
 
 def test_tiles_follow_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = models.convolutions(tmp_path / "c.onnx", layers=3)
-    pixel_bytes = tile_size.SLACK * 3 * PLANES
+    pixel_bytes = 2 * (tile_size.SLACK * 3 * PLANES + tile_size.AROUND_BYTES)  # two at a time
     plenty = tile_px(path, monkeypatch, float("inf"))
     assert pixel_bytes * (plenty / 2) ** 2 == pytest.approx(tile_size.MEMORY_BYTES, rel=1e-2)
     scarce = tile_px(path, monkeypatch, 2**24)

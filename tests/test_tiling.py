@@ -7,14 +7,16 @@ from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import onnx_models as models
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sk_deploy.bayer import PHASES, cut
 from sk_deploy.errors import ConfigError
+from sk_deploy.models import find_model, shipped_models
 from sk_deploy.session import Session
 from sk_deploy.tiling import Span, least_tile_px, plan_tiles, run_tiles
 
@@ -81,6 +83,29 @@ def test_what_tiles_cost() -> None:
     assert computed(1500, 2000, 1504 * 2000, 24, 8) == 1504 / 1500
 
 
+def test_lanes_share_evenly() -> None:
+    """Two lanes do not leave one of them idle, nor cut small pictures into slivers."""
+    rows, columns = plan_tiles(1500, 2000, 1504 * 2000, 24, 8, lanes=2)
+    assert (len(rows), len(columns)) == (1, 2)
+    rows, columns = plan_tiles(1504, 2000, 1504 * 700, 24, 8, lanes=2)
+    assert len(rows) * len(columns) == 4
+    rows, columns = plan_tiles(33, 33, 1000**2, 0, 1, lanes=2)
+    assert len(rows) * len(columns) == 2
+
+
+def test_an_error_ends_all_lanes() -> None:
+    """The first tile that fails is the last to begin, but for the one beside it."""
+    begun = []
+
+    def network(planes: np.ndarray) -> np.ndarray:
+        begun.append(planes.shape)
+        raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        tiled(network, np.zeros((200, 200), np.float32), "RGGB", 16**2, halo=0, multiple=1, lanes=2)
+    assert len(begun) < 10
+
+
 def test_tiles_shrink_together() -> None:
     """Two tiles of 108 do the work that 200 and a sliver would do twice."""
     rows, columns = plan_tiles(200, 100, 192 * 100, 8, 4)
@@ -109,6 +134,7 @@ def tiled(
     most: int,
     halo: int,
     multiple: int,
+    lanes: int = 1,
     progress: Callable[[float], None] | None = None,
 ) -> np.ndarray:
     """A mosaic through tiles; every site is written once."""
@@ -119,14 +145,13 @@ def tiled(
         out[rows, columns] = denoised
 
     read = partial(cut, mosaic)
-    run_tiles(
-        network, read, write, mosaic.shape, phase, most=most, halo=halo, multiple=multiple, progress=progress
-    )
+    shape, limits = mosaic.shape, {"most": most, "halo": halo, "multiple": multiple, "lanes": lanes}
+    run_tiles(network, read, write, shape, phase, **limits, progress=progress)
     return out
 
 
-def run(session: Session, mosaic: np.ndarray, phase: str, most: int) -> np.ndarray:
-    return tiled(session.run, mosaic, phase, most, session.spec.halo, session.spec.multiple)
+def run(session: Session, mosaic: np.ndarray, phase: str, most: int, lanes: int = 1) -> np.ndarray:
+    return tiled(session.run, mosaic, phase, most, session.spec.halo, session.spec.multiple, lanes)
 
 
 @pytest.mark.parametrize("name", ["convolutions", "unet"])
@@ -143,7 +168,43 @@ def test_tiled_is_whole(
     session = networks[name]
     mosaic = np.random.default_rng(height * width).normal(0.2, 0.3, (height, width)).astype(np.float32)
     most = (least_tile_px(session.spec.halo, session.spec.multiple) // 2) ** 2 + extra
-    pieces, whole = run(session, mosaic, phase, most), run(session, mosaic, phase, WHOLE)
+    pieces, whole = run(session, mosaic, phase, most, lanes=2), run(session, mosaic, phase, WHOLE)
+    assert np.abs(pieces - whole).max() <= QUARTER_STEP
+
+
+@pytest.fixture(scope="module", params=shipped_models())
+def shipped(request: pytest.FixtureRequest) -> Session:
+    return Session(find_model(request.param), "cpu")
+
+
+@given(
+    height=st.integers(2, 420),
+    width=st.integers(2, 420),
+    phase=st.sampled_from(sorted(PHASES)),
+    share=st.floats(0, 1),
+    light=st.floats(0.01, 1),
+    shot=st.sampled_from([1e-4, 1e-2]),
+)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_shipped_models_tile_exactly(
+    shipped: Session, height: int, width: int, phase: str, share: float, light: float, shot: float
+) -> None:
+    """From the smallest tiles there are to nearly the whole."""
+    rng = np.random.default_rng(height * width)
+    scene = cv2.GaussianBlur(rng.random((height, width), np.float32), (0, 0), 3)
+    scene *= np.float32(light) / scene.max()
+    noise = rng.standard_normal((height, width), np.float32) * np.sqrt(shot * scene + shot / 100)
+    mosaic = (scene + noise).astype(np.float32)
+    level = None if shipped.spec.blind else np.array([[shot, shot / 100]], np.float32)
+    halo, multiple = shipped.spec.halo, shipped.spec.multiple
+    least = (least_tile_px(halo, multiple) // 2) ** 2
+    most = round(least + share * max(0, height * width / 4 - least))
+
+    def network(planes: np.ndarray) -> np.ndarray:
+        return shipped.run(planes, level)
+
+    pieces = tiled(network, mosaic, phase, most, halo, multiple, lanes=2)
+    whole = tiled(network, mosaic, phase, WHOLE, halo, multiple)
     assert np.abs(pieces - whole).max() <= QUARTER_STEP
 
 
@@ -178,7 +239,7 @@ def test_every_site_reaches_its_plane(phase: str) -> None:
 def test_progress_ends_at_one(networks: dict[str, Session]) -> None:
     shares: list[float] = []
     mosaic = np.zeros((90, 90), np.float32)
-    tiled(networks["unet"].run, mosaic, "RGGB", 24**2, 8, 2, shares.append)
+    tiled(networks["unet"].run, mosaic, "RGGB", 24**2, 8, 2, progress=shares.append)
     assert shares == sorted(shares)
     assert len(shares) > 4
     assert shares[-1] == 1
