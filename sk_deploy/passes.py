@@ -46,6 +46,7 @@ def run_passes(
             most=most,
             halo=session.spec.halo,
             multiple=session.spec.multiple,
+            lanes=session.lanes,
             progress=progress and (lambda done: progress(begin + share * done)),
         )
 

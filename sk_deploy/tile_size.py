@@ -17,13 +17,15 @@ from .spec import ModelSpec
 from .tiling import least_tile_px
 
 MEMORY_BYTES = 192 * 2**20
-"""For activations. A 12-megapixel photograph then stays below 450 MiB with all that it takes."""
+"""For all tiles that are computed at a time. 12 megapixels then take less than 450 MiB with all else."""
 SHARE_OF_FREE = 0.5
 """Of the memory at hand; photographs need the rest."""
 MOST_COMPUTED = 1.5
 """Pixels computed for each that is kept: a network whose halo is too wide for that takes more memory."""
 SLACK = 1.2
 """What ONNX Runtime takes for each byte of activations."""
+AROUND_BYTES = 32
+"""What a packed pixel takes outside the network at the end of a tile: output, and unpacked output."""
 
 _IN_PLACE = frozenset(
     {"Add", "Clip", "Div", "Identity", "LeakyRelu", "Mul", "PRelu", "Relu", "Reshape", "Sqrt", "Sub"}
@@ -34,7 +36,7 @@ _IN_PLACE = frozenset(
 def tile_px_for(session: Session) -> int:
     """The edge in sensor pixels of a square tile of as many pixels as there is memory for."""
     spec = session.spec
-    pixel_bytes = SLACK * activation_bytes(session.data, spec.multiple)
+    pixel_bytes = session.lanes * (SLACK * activation_bytes(session.data, spec.multiple) + AROUND_BYTES)
     wanted = max(MEMORY_BYTES, pixel_bytes * _least_economical(spec) ** 2)
     memory = min(wanted, SHARE_OF_FREE * free_memory())
     return max(2 * math.isqrt(int(memory / pixel_bytes)), least_tile_px(spec.halo, spec.multiple))

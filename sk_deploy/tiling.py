@@ -9,6 +9,7 @@ whole mosaic does not have.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,6 +23,8 @@ Read = Callable[[Sites, Sites], NDArray[np.float32]]
 """The part [h,w] of a mosaic that lies at given rows and columns."""
 Write = Callable[[slice, slice, NDArray[np.float32]], None]
 """Takes what belongs into given rows and columns, [h,w]."""
+_OVERHEAD = 4096
+"""Packed pixels that could be computed in the time, about a millisecond, that a tile takes however small."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,17 @@ class Span:
     keep_stop: int
 
 
-def plan_tiles(height: int, width: int, most: int, halo: int, multiple: int) -> tuple[list[Span], list[Span]]:
+def plan_tiles(
+    height: int, width: int, most: int, halo: int, multiple: int, lanes: int = 1
+) -> tuple[list[Span], list[Span]]:
     """Rows and columns of tiles that cover height × width, of at most `most` packed pixels each.
 
-    Of all such tiles those that compute the fewest pixels in all, halos included. Raises ConfigError when
-    `most` holds no square of two halos and one multiple.
+    Of all such tiles those that are done first, `lanes` at a time: with one lane those that compute about the
+    fewest pixels in all, halos included. Raises ConfigError when `most` holds no square of two halos and one
+    multiple.
     """
     plans = [
-        (rows * long * columns * wide, rows * columns, rows, columns)
+        (-(-(rows * columns) // lanes) * (long * wide + _OVERHEAD), rows * columns, rows, columns)
         for rows, long in _divisions(height, halo, multiple)
         for columns, wide in _divisions(width, halo, multiple)
         if long * wide <= most
@@ -104,10 +110,12 @@ def run_tiles(
     most: int,
     halo: int,
     multiple: int,
+    lanes: int = 1,
     progress: Callable[[float], None] | None = None,
 ) -> None:
     """Have `write` take what the network makes of a mosaic [H,W], tile by tile, each site once.
 
+    As many threads as `lanes` each have a tile at a time, so that all three are called concurrently.
     `network` takes and gives planes [1,4,h,w] of an RGGB crop, of at most `most` packed pixels. The mosaic is
     continued beyond its borders by reflection, which keeps every site's colour: by one row or column where it
     does not begin at a red site, and at its end to a whole multiple. `progress` is told the share of tiles
@@ -116,20 +124,27 @@ def run_tiles(
     # The packed grid begins at the red site at or just before mosaic[0,0]: 0 or 1 sensor pixels outside.
     above, before = PHASES[phase]
     height, width = shape
-    rows, columns = plan_tiles((height + above + 1) // 2, (width + before + 1) // 2, most, halo, multiple)
-    done = 0
-    for row in rows:
+    size = (height + above + 1) // 2, (width + before + 1) // 2
+    rows, columns = plan_tiles(*size, most, halo, multiple, lanes)
+
+    def one(row: Span, column: Span) -> None:
         row_sites = reflect(2 * row.origin - above, 2 * row.length, height)
+        column_sites = reflect(2 * column.origin - before, 2 * column.length, width)
+        planes = pack(read(row_sites, column_sites))
+        denoised = unpack(network(planes[None])[0])
         into_rows, from_rows = _kept(row, above, height)
-        for column in columns:
-            column_sites = reflect(2 * column.origin - before, 2 * column.length, width)
-            into_columns, from_columns = _kept(column, before, width)
-            planes = pack(read(row_sites, column_sites))
-            denoised = unpack(network(planes[None])[0])
-            write(into_rows, into_columns, denoised[from_rows, from_columns])
-            done += 1
-            if progress is not None:
-                progress(done / (len(rows) * len(columns)))
+        into_columns, from_columns = _kept(column, before, width)
+        write(into_rows, into_columns, denoised[from_rows, from_columns])
+
+    with ThreadPoolExecutor(lanes) as pool:
+        running = [pool.submit(one, row, column) for row in rows for column in columns]
+        try:
+            for done, tile in enumerate(as_completed(running), 1):
+                tile.result()
+                if progress is not None:
+                    progress(done / len(running))
+        finally:  # after an error, or Ctrl-C: what has not begun does not begin
+            pool.shutdown(cancel_futures=True)
 
 
 def reflect(start: int, length: int, size: int) -> NDArray[np.intp]:
