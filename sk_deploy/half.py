@@ -1,8 +1,9 @@
-"""Half precision: the convolutions of a model, and what lies between them, in float16.
+"""Half precision: the convolutions of a model but the first, and what lies between them, in float16.
 
-What comes before the first convolution stays float32, because half precision has no room for a noise level:
+What comes up to the first convolution stays float32, because half precision has no room for a noise level:
 the variances that the Anscombe transform adds up at base ISO (shot 1e-5 squared, read 1e-8) lie below its
-smallest number, 6e-8. What follows the last one stays too: there the residual is added to the input, which
+smallest number, 6e-8, and the planes that come out of it reach hundreds, of which the first convolution
+takes differences. What follows the last one stays too: there the residual is added to the input, which
 half precision would round to four steps of a 14-bit raw. ONNX Runtime's own converter
 (`onnxruntime.transformers.float16`) rounds inputs and outputs even where it leaves them float32. So the
 pipeline feeds and reads the same as before.
@@ -24,7 +25,7 @@ _STAYS_FLOAT = {"Resize": (1, 2)}
 
 
 def to_half(model: Any) -> Any:
-    """A copy of an ONNX model, float32 in and out, with float16 between its first and last convolutions."""
+    """A copy of an ONNX model, float32 in and out, with float16 from behind its first to its last convolution."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -94,12 +95,13 @@ def _name_the_end(graph: Any) -> None:
 
 
 def _between_convolutions(nodes: Any) -> set[int]:
-    """Indices of the convolutions and of what lies on a way from one to another; nodes come in order."""
+    """Indices of the convolutions behind the first, and of what leads to them; nodes come in order."""
     after: set[str] = set()
     reached = set()
     for index, node in enumerate(nodes):
-        if node.op_type == "Conv" or not after.isdisjoint(node.input):
+        if not after.isdisjoint(node.input):
             reached.add(index)
+        if node.op_type == "Conv" or index in reached:
             after.update(node.output)
     before: set[str] = set()
     leads = set()
