@@ -33,7 +33,7 @@ from .devices import cpu_threads
 from .errors import RawError, SkdnError
 from .formats import ENCODERS
 from .inputs import Job
-from .noise import NoiseProfile, estimate_noise
+from .noise import NoiseProfile, estimate_noise, looked_at
 from .output import write_output
 from .raw import RawImage
 from .treatment import Treatment
@@ -154,6 +154,7 @@ def denoise_files(
                     yield _failure(job, error)
                     continue
                 writing.add(writers.submit(_write, job, raw, mosaic, result, options))
+            denoiser.session.rest()
             yield from (written.result() for written in as_completed(writing))
         finally:
             stopped.set()
@@ -209,7 +210,7 @@ def _noise(raw: RawImage, options: Options) -> tuple[NoiseProfile, str]:
         return options.noise, "given"
     if raw.noise is not None:
         return raw.noise, "file"
-    mosaic = raw.mosaic
+    mosaic = raw.window(*map(looked_at, raw.shape))
     estimate = estimate_noise(mosaic)
     profile = camera_profile(raw.capture.make, raw.capture.model, raw.capture.iso)
     if profile is not None:

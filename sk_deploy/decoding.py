@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from .errors import RawError
+from .freed_memory import return_freed_memory
 from .raw import RawImage, read_raw
 from .transfer import receive, send
 
@@ -164,6 +165,7 @@ def _serve(connection: Connection) -> None:
     with suppress(EOFError, OSError):  # the parent is gone
         connection.send("ready")
         _silence()
+        return_freed_memory()
         while True:
             path, pattern, levels, limit_s = connection.recv()
             if hasattr(signal, "setitimer"):  # not on Windows

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .bayer import Sites
 from .errors import ConfigError, RawError
 
 BLOCK = 8
@@ -86,6 +87,21 @@ def estimate_noise(mosaic: NDArray[np.float32]) -> NoiseProfile:
     return NoiseProfile(shot=min(shot, MOST), read=min(read, MOST))
 
 
+def looked_at(size: int) -> Sites:
+    """Rows or columns, of `size`, that `estimate_noise` looks at: of them alone it says the same."""
+    side = 2 * BLOCK
+    if size <= POSITIONS_A_SIDE * side:
+        return np.arange(size)
+    return (_positions(size)[:, None] + np.arange(side)).ravel()
+
+
+def _positions(size: int) -> Sites:
+    """Where blocks begin along a side of `size`; in a small mosaic they overlap by half."""
+    side = 2 * BLOCK
+    count = min(2 * size // side - 1, POSITIONS_A_SIDE)
+    return np.linspace(0, size - side, count).astype(np.intp) // 2 * 2
+
+
 def _cosines() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Orthonormal cosine bases of a block, [64,n] each: low frequencies (no mean, no slope) and high ones."""
     index = np.arange(BLOCK)
@@ -100,12 +116,9 @@ _LOW, _HIGH = _cosines()
 
 
 def _sample(mosaic: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Blocks [N,4,64] (position, site, pixel) spread evenly; in a small mosaic they overlap by half."""
+    """Blocks [N,4,64] (position, site, pixel) spread evenly."""
     side = 2 * BLOCK
-    rows, columns = (
-        np.linspace(0, size - side, min(2 * size // side - 1, POSITIONS_A_SIDE)).astype(np.intp) // 2 * 2
-        for size in mosaic.shape
-    )
+    rows, columns = (_positions(size) for size in mosaic.shape)
     windows = np.lib.stride_tricks.sliding_window_view(mosaic, (side, side))[rows[:, None], columns]
     sites = windows.reshape(-1, BLOCK, 2, BLOCK, 2).transpose(0, 2, 4, 1, 3)
     return np.ascontiguousarray(sites, dtype=np.float32).reshape(-1, 4, BLOCK**2)

@@ -9,15 +9,17 @@ For the same reason a preview that is added is neither brightened nor darkened.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from .bayer import PHASES
+from .bayer import PHASES, Sites, cut
 from .raw_image import RawImage
 from .srgb import srgb_curve
+from .tiling import Read
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -53,11 +55,11 @@ def render(raw: RawImage, mosaic: Floats, height: int, width: int, old: Pixels |
 
     Where the file has a preview `old`, raw.mosaic would come out like it.
     """
-    after = _develop(raw, mosaic, height, width)
+    after = _develop(raw, partial(cut, mosaic), height, width)
     if old is None:
         return white_at(1).apply(after)
     small_height, small_width = _sample_size(height, width)
-    before = _develop(raw, raw.mosaic, small_height, small_width)
+    before = _develop(raw, raw.window, small_height, small_width)
     wanted = _resize(old.astype(np.float32), small_height, small_width)
     tones = _tones_like(wanted, before)
     hues = (wanted + _FAINT) / (tones.apply(before) + np.float32(_FAINT))
@@ -97,7 +99,7 @@ def white_at(linear: float) -> Tones:
 def brightest(raw: RawImage) -> float:
     """The linear value where the brightest hundredth of the default crop begins."""
     _, _, height, width = raw.crop
-    before = _develop(raw, raw.mosaic, *_sample_size(height, width))
+    before = _develop(raw, raw.window, *_sample_size(height, width))
     return max(float(np.quantile(before.max(axis=2), 0.99)), 1e-6)
 
 
@@ -146,22 +148,40 @@ def encode_jpeg(pixels: Pixels, subsampling: str) -> bytes:
     return bytes(imagecodecs.jpeg8_encode(pixels, level=92, subsampling=subsampling))
 
 
-def _develop(raw: RawImage, mosaic: Floats, height: int, width: int) -> Floats:
-    """The default crop as linear sRGB [height,width,3]."""
-    camera = _resize(_half_size(raw, mosaic), height, width)
+def _develop(raw: RawImage, read: Read, height: int, width: int) -> Floats:
+    """The default crop of the mosaic that `read` reads, as linear sRGB [height,width,3]."""
+    camera = _resize(_camera_rgb(raw, read, height, width), height, width)
     # Where one channel is white, all are.
     return to_linear_srgb(raw, np.clip(camera * white_gains(raw), 0, 1))
 
 
-def _half_size(raw: RawImage, mosaic: Floats) -> Floats:
-    """The default crop as camera RGB, one pixel for each 2×2 cell."""
+def _camera_rgb(raw: RawImage, read: Read, height: int, width: int) -> Floats:
+    """The default crop as camera RGB [h,w,3], at least twice as large as height × width if it has the cells.
+
+    A pixel is the mean of side × side cells of 2×2 sites, so that no large picture is made for a small one.
+    """
     row, column = PHASES[raw.phase]
-    top, left, height, width = raw.crop
-    shown = mosaic[top - top % 2 : top + height, left - left % 2 : left + width]
-    shown = shown[: shown.shape[0] // 2 * 2, : shown.shape[1] // 2 * 2]
-    red, blue = shown[row::2, column::2], shown[1 - row :: 2, 1 - column :: 2]
-    green = (shown[row::2, 1 - column :: 2] + shown[1 - row :: 2, column::2]) / 2
-    return np.stack([red, green, blue], axis=2)
+    top, left, crop_height, crop_width = raw.crop
+    side = max(1, min(crop_height // 4 // height, crop_width // 4 // width))
+    rows, columns = (_whole_pixels(*span, 2 * side) for span in ((top, crop_height), (left, crop_width)))
+    camera = np.empty((len(rows) // (2 * side), len(columns) // (2 * side), 3), np.float32)
+    pixels = max(1, _BAND_ROWS // (2 * side))
+    for start in range(0, len(camera), pixels):
+        band = read(rows[2 * side * start : 2 * side * (start + pixels)], columns)
+        red, blue = band[row::2, column::2], band[1 - row :: 2, 1 - column :: 2]
+        green = (band[row::2, 1 - column :: 2] + band[1 - row :: 2, column::2]) / 2
+        for channel, cells in enumerate((red, green, blue)):
+            into = camera[start : start + pixels, :, channel]
+            size = into.shape[1], into.shape[0]
+            into[:] = np.asarray(cv2.resize(cells, size, interpolation=cv2.INTER_AREA), np.float32)
+    return camera
+
+
+def _whole_pixels(first: int, size: int, side: int) -> Sites:
+    """Rows or columns of a crop, from the first of a cell, in whole multiples of `side`; from the middle."""
+    first, size = first - first % 2, size + first % 2
+    spare = size % side // 4 * 2
+    return np.arange(first + spare, first + spare + size // side * side)
 
 
 def _resize(picture: Floats, height: int, width: int) -> Floats:

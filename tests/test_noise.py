@@ -21,7 +21,7 @@ from sk_deploy.bayer import PHASES
 from sk_deploy.denoiser import Denoiser
 from sk_deploy.errors import ConfigError, RawError
 from sk_deploy.models import DEFAULT_MODEL, shipped_models
-from sk_deploy.noise import LEAST_READ, NoiseProfile, estimate_noise
+from sk_deploy.noise import LEAST_READ, POSITIONS_A_SIDE, NoiseProfile, estimate_noise, looked_at
 from sk_deploy.raw import read_raw
 
 LEVELS = {
@@ -268,3 +268,12 @@ def test_a_denoised_picture_is_seen_to_be_one(tmp_path: Path) -> None:
     assert "denoised before?" not in line(replace(result, noise_source="given"))
     quiet = estimate_noise(photographed(gradient(), 6e-6, 1e-9))
     assert "denoised before?" not in line(replace(result, noise=quiet, noise_source="estimate"))
+
+
+@pytest.mark.parametrize("shape", [(40, 70), (2101, 2330)])
+def test_what_is_looked_at_is_enough(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    mosaic = (0.2 + 0.05 * rng.standard_normal(shape)).astype(np.float32)
+    part = mosaic[np.ix_(*map(looked_at, shape))]
+    assert part.size == min(mosaic.size, (16 * POSITIONS_A_SIDE) ** 2)
+    assert estimate_noise(part) == estimate_noise(mosaic)
