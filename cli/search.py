@@ -155,11 +155,20 @@ def _configuration(
     two_level: bool,
     targets: dict[str, float | None],
 ) -> RunConfig:
-    """A preset with what the command line changes; one target replaces all of the preset's."""
+    """A preset with what the command line changes.
+
+    One target replaces all of the preset's, which are for its own architecture and for networks of choices.
+    """
     config = PRESETS[preset]()
     structure = config.structure
-    if any(targets.values()) or type_ == "none":  # a network of no choices has no target
+    if any(targets.values()):
         structure = replace(structure, **targets)
+    elif type_ == "none" or arch not in (None, config.net.arch):
+        structure = replace(structure, **{f"target_{name}": None for name in structure.targets()})
     chosen = {"type": type_, "mode": mode, "two_level": two_level or None}
     structure = replace(structure, **{name: value for name, value in chosen.items() if value is not None})
-    return replace(config, structure=structure, net=replace(config.net, arch=arch or config.net.arch))
+    finetune = config.finetune
+    if arch == "attention-unet":  # what its channel attention averages over is one patch
+        finetune = replace(finetune, patch_px=None)
+    net = replace(config.net, arch=arch or config.net.arch)
+    return replace(config, structure=structure, net=net, finetune=finetune)

@@ -43,12 +43,12 @@ class Draws:
     def state_dict(self) -> dict[str, Any]:
         """Of the generators of all processes."""
         states = parallel.gather([generator.get_state() for generator in self.own.values()])
-        return {"structure": self.structure.get_state(), "shards": states, "device": self.device.type}
+        return {"structure": self.structure.get_state(), "shards": states}
 
     def load_state_dict(self, state: dict[str, Any], step: int) -> None:
         """Go on where a checkpoint was made; on another kind of device with draws that step and seed name."""
-        if state["device"] != self.device.type:
-            log.warning("begun on %s: on %s the draws are others", state["device"], self.device.type)
+        if state["structure"].numel() != self.structure.get_state().numel():
+            log.warning("begun on another kind of device: on %s the draws are others", self.device.type)
             for number, generator in enumerate((self.structure, *self.own.values())):
                 generator.manual_seed((self.seed << 40) + (step << 16) + number)
             return

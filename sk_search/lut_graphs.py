@@ -150,7 +150,7 @@ def _condition(graph: Graph, kind: str) -> tuple[str, int, Callable[[str], str]]
         offset = op("Sub", op("Mul", read, op("Pow", gain, number(2))), number(4.5e-5))
         scale = op("Reciprocal", gain)
         return op("Add", scaled, op("Div", offset, number(3.5e-3))), 4, lambda r: op("Mul", r, scale)
-    shot = op("Mul", shot, number(0.25))
+    shot = op("Div", shot, number(4))
     c = op("Add", op("Mul", op("Pow", shot, number(2)), number(1.5)), op("Mul", read, number(0.25)))
     floored = op("Max", op("Add", op("Mul", shot, "input"), c), op("Mul", c, number(0.25)))
     s = op("Sqrt", floored)

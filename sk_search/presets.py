@@ -101,7 +101,7 @@ def tiny() -> RunConfig:
     return RunConfig(
         preset="tiny",
         scenes=96,
-        net=NetConfig(widths=(16, 32), kernels=(3, 5), growth=(0.5, 1.0)),
+        net=NetConfig(widths=(32, 48), kernels=(3, 5)),
         search=replace(train, steps=500, validate_every=250),
         finetune=replace(train, steps=2000, validate_every=500, ema=0.99),
     )

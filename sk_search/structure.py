@@ -48,6 +48,9 @@ class Structure:
         device = next(net.parameters()).device
         self.multipliers = {name: torch.zeros((), device=device) for name in self.targets}
         self.violations: dict[str, Tensor] = {}
+        with torch.no_grad():
+            cost = self.expected_cost() if self.targets else None
+            self.begun = {n: torch.log(getattr(cost, n) / t).clamp_min(0) for n, t in self.targets.items()}
         self.tau = config.tau_start
         logits = list(self.parameters())
         self.optimiser = (
@@ -107,17 +110,26 @@ class Structure:
         self.shared.z = None
         return _mean_cost(costs, self.shared.node_weights)
 
-    def penalty(self) -> Tensor:
-        """Multiplier · log(expected cost / target) where that is positive, over all targets; for the loss.
+    def penalty(self, progress: float) -> Tensor:
+        """Multiplier · log(expected cost / ceiling) where that is positive, over all targets; for the loss.
 
         Dual ascent on a target instead of a weight that the user must guess: the multiplier grows while the
-        expected cost is above the target and shrinks while it is below. There it pushes no more: a multiplier
-        that has grown for long would go on to the cheapest network before it had shrunk.
+        expected cost is above its ceiling and shrinks while it is below. There it pushes no more: a
+        multiplier that has grown for long would go on to the cheapest network before it had shrunk.
+
+        The ceiling comes down from the cost of the undecided supernet to the target, and is there at half of
+        the learning: 1×1 is a part of every kernel, so its weights are the first to be of use, and a search
+        that must be cheap at once settles on it.
         """
         cost = self.expected_cost() if self.targets else None
-        self.violations = {name: torch.log(getattr(cost, name) / t) for name, t in self.targets.items()}
-        above = (self.multipliers[name] * v.clamp_min(0) for name, v in self.violations.items())
-        return sum(above, torch.zeros(()))
+        learnt = (progress - self.config.frozen_share) / (1 - self.config.frozen_share)
+        above = 1 - min(1.0, max(0.0, 2 * learnt))
+        self.violations = {
+            name: torch.log(getattr(cost, name) / t) - above * self.begun[name]
+            for name, t in self.targets.items()
+        }
+        pushes = (self.multipliers[name] * v.clamp_min(0) for name, v in self.violations.items())
+        return sum(pushes, torch.zeros(()))
 
     def update(self, progress: float) -> None:
         """One optimiser step, and one of the multipliers; nothing in the first, frozen part of the search."""

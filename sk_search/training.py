@@ -184,7 +184,7 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         loss = self._loss(self.train)
         together = self.structure and not self.structure_data
-        (loss + self.structure.penalty() if together else loss).backward()
+        (loss + self.structure.penalty(self.progress) if together else loss).backward()
         loss = loss.detach()
         parallel.average([loss, *(p.grad for p in self.net.parameters() if p.grad is not None)])
         if self.config.clip_norm:
@@ -204,7 +204,7 @@ class Trainer:
         """The structure's gradient where weights do not learn: first-order two-level search (DARTS)."""
         self.structure.zero_grad()
         self.structure.draw(self.progress, self.draws.structure)
-        (self._loss(scenes) + self.structure.penalty()).backward()
+        (self._loss(scenes) + self.structure.penalty(self.progress)).backward()
         parallel.average([p.grad for p in self.structure.parameters() if p.grad is not None])
 
     def _loss(self, batches: Batches) -> Tensor:

@@ -8,6 +8,7 @@ import onnxsim
 import pytest
 import torch
 import torch.nn.functional as F
+from skdn_cli.search import _configuration
 from torch import nn
 
 from sk_deploy.denoiser import Denoiser
@@ -21,8 +22,8 @@ from sk_search.dead_leaves import dead_leaves
 from sk_search.distil import cut, describe
 from sk_search.export import to_onnx
 from sk_search.halo import measure_halo
-from sk_search.layers import ConvReLU, Block
-from sk_search.nets import build_network, build_supernet, superconvs
+from sk_search.layers import Block, ConvReLU
+from sk_search.nets import ARCHS, build_network, build_supernet, superconvs
 from sk_search.presets import PRESETS, tiny
 from sk_search.report_architecture import draw_architecture
 from sk_search.strategies import argmax_choices
@@ -55,9 +56,7 @@ def test_paper_networks_search_two_convolutions_a_block(subnetworks):
 
 def test_block_is_figure_3():
     torch.manual_seed(0)
-    block = Block(
-        "b", 6, lambda name, channels_in, width: ConvReLU(channels_in, 4, 3), 3, "dense"
-    )
+    block = Block("b", 6, lambda name, channels_in, width: ConvReLU(channels_in, 4, 3), 3, "dense")
     x = torch.randn(1, 6, 5, 7)
     first = F.relu(F.conv2d(x, block.conv1.weight, block.conv1.bias, padding=1))
     second = F.relu(F.conv2d(torch.cat([x, first], 1), block.conv2.weight, block.conv2.bias, padding=1))
@@ -111,13 +110,12 @@ def test_a_gate_ends_with_its_window():
     assert change[40 - reach : 40].max() > 0
 
 
-@pytest.mark.parametrize("preset", ["tiny", "compact"])
-def test_presets_take_either_architecture(preset):
-    """Their targets leave room in both search spaces: no ConfigError."""
-    config = PRESETS[preset]()
-    for arch in ("skipinit-unet", "attention-unet"):
-        net = build_supernet(replace(config.net, arch=arch), config.structure)
-        Structure(net, config.structure)
+@pytest.mark.parametrize("preset", ["tiny", "nano", "small", "base"])
+@pytest.mark.parametrize("arch", ARCHS)
+def test_presets_take_every_architecture(preset, arch):
+    """A preset's targets are for its own: no ConfigError."""
+    config = _configuration(preset, None, None, arch, False, {})
+    Structure(build_supernet(config.net, config.structure), config.structure)
 
 
 def test_bad_configuration_is_one_line():

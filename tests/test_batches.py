@@ -106,7 +106,7 @@ def test_pairs_are_turned_alike_and_carry_their_level() -> None:
 
 def test_clean_mosaics_get_noise_of_the_level_that_is_stated() -> None:
     grey = Shot("", "", store(np.full((200, 200), 0.4, np.float32), "RGGB"))
-    noise = NoiseConfig(row_share=0, hot_share=0)
+    noise = NoiseConfig(row_share=0, hot_share=0, level_error=0)
     batches = CleanBatches(MosaicSet([grey], 130, CPU), 128, noise)
     clean, noisy, levels = batches.sample(32, generator())
     assert torch.equal(clean, torch.full_like(clean, clean[0, 0, 0, 0]))

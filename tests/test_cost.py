@@ -150,7 +150,7 @@ def test_costs_are_those_without_a_table_but_for_the_latency():
 
 
 def test_a_table_of_another_space_is_refused():
-    with pytest.raises(ConfigError, match="5 dense blocks, this network has 3"):
+    with pytest.raises(ConfigError, match="5 blocks, this network has 3"):
         CostModel(undecided("joint", replace(NET, widths=(8, 12))), random_table())
     with pytest.raises(ConfigError, match=r"\(2, 3, 2, 3\) options.*\(2, 2, 2, 2\)"):
         CostModel(undecided("joint", replace(NET, growth=(0.5, 1.0))), random_table())

@@ -26,11 +26,11 @@ def test_radii_follow_the_inverse_cube() -> None:
 
 
 def power_spectrum(scenes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Spatial frequency in cycles a pixel, and mean power of log luminance there: both [SIZE,SIZE]."""
+    """Spatial frequency in cycles a pixel, and log luminance's power there in most scenes: [SIZE,SIZE]."""
     luminance = scenes.double().mean(1).clamp_min(1e-3).log()
     luminance -= luminance.mean((1, 2), keepdim=True)
     window = torch.hann_window(SIZE, dtype=torch.float64)
-    power = torch.fft.fft2(luminance * window * window[:, None]).abs().square().mean(0)
+    power = torch.fft.fft2(luminance * window * window[:, None]).abs().square().median(0).values
     f = torch.fft.fftfreq(SIZE, dtype=torch.float64)
     return (f.square() + f[:, None].square()).sqrt(), power
 

@@ -37,7 +37,7 @@ def test_search_export_denoise(tmp_path, kind, mode, arch):
     found, model = tmp_path / "run", tmp_path / "model.onnx"
     structure = ["--type", kind, "--mode", mode, "--arch", arch]
     if kind in BASELINES and kind != "none":  # networks of a given cost
-        structure += ["--target-macs", 12]
+        structure += ["--target-macs", 5 if arch == "compact-unet" else 24]
     out = run("search", *structure, "--preset", "tiny", "--steps", 6, "--out", found)
     assert f"skdn export {found}" in out
     assert "encoder.0.0.conv1" in run("distil", found)
@@ -47,7 +47,7 @@ def test_search_export_denoise(tmp_path, kind, mode, arch):
     parity = json.loads((found / "export" / "parity.json").read_text())
     assert all(parity[name] <= limit for name, limit in parity["limits"].items())
     assert json.loads(run("show", model, "--json"))["licence"] == "CC0-1.0"
-    pooling = "none" if arch == "skipinit-unet" else "66×66 packed pixels"
+    pooling = "none" if arch != "attention-unet" else "66×66 packed pixels"
     assert read_model(model)[1].pooling == pooling
 
     mosaic = np.random.default_rng(0).normal(0.3, 0.02, (90, 110)).astype(np.float32)

@@ -180,7 +180,7 @@ def test_file_comes_back(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda f: {**f, "schema": 2}, "schema 2, expected 1"),
+        (lambda f: {**f, "schema": 3}, "schema 3, expected 2"),
         (lambda f: [], "schema 'list'"),
         (lambda f: {k: v for k, v in f.items() if k != "net"}, "'net'"),
         (lambda f: {**f, "net": {**f["net"], "arch": "vgg"}}, "vgg"),
@@ -269,7 +269,7 @@ def test_command_needs_no_torch_and_loses_nothing(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("skipinit-unet on cpu: ")
+    assert done.stdout.startswith("compact-unet on cpu: ")
     assert f"--lut {path}" in done.stdout
     LatencyTable.read(path).check(tiny().net)
     assert list(tmp_path.iterdir()) == [path]

@@ -22,9 +22,7 @@ from sk_search.superkernel import Choice, Superkernel
 TYPES = [kind for kind in SUPERKERNELS if kind not in ("uniform", "random")]
 """Those that need no target."""
 NOISE = torch.tensor([[1e-3, 1e-5], [2e-2, 1e-4]], dtype=torch.float64)
-NET = NetConfig(
-    arch="skipinit-unet", widths=(8, 12, 16), kernels=(3, 5, 7), growth=(0.5, 1.0), round_to=2
-)
+NET = NetConfig(arch="skipinit-unet", widths=(8, 12, 16), kernels=(3, 5, 7), growth=(0.5, 1.0), round_to=2)
 ARCH_NETS = {
     "compact-unet": replace(NET, arch="compact-unet"),
     "skipinit-unet": NET,
@@ -166,7 +164,7 @@ def test_dual_ascent_moves_the_structure_to_its_target():
         largest = float(CostModel(build_supernet(NET, StructureConfig(type="none")))().macs_per_mp)
     structure = Structure(net, StructureConfig(target_macs_per_mp=0.4 * largest, learning_rate=0.05))
     for _ in range(300):
-        structure.penalty().backward()
+        structure.penalty(1.0).backward()
         structure.update(0.5)
     structure.choose()
     assert structure.feasible()
@@ -186,10 +184,21 @@ def test_anscombe_gives_unit_noise_at_any_level():
     for shot, read in ((1e-5, 1e-8), (1e-3, 1e-5), (2e-2, 1e-3), (1e-7, 1e-3)):
         x = torch.full((1, 4, 64, 64), 0.3)
         noisy = x + (shot * x + read) ** 0.5 * torch.randn(x.shape, generator=generator)
-        features, scale = Anscombe()(noisy, torch.tensor([[shot, read]]))
-        z = features[:, :4] + features[:, 4:] / Anscombe.base_scale
+        levels = torch.tensor([[shot, read]])
+        z, restore = Anscombe()(noisy, levels)
         assert float(z.std()) == pytest.approx(1, abs=0.06)
-        assert float(scale.mean()) == pytest.approx((shot * 0.3 + read) ** 0.5, rel=0.05)
+        clean, _ = Anscombe()(x, levels)
+        torch.testing.assert_close(restore(2 * (clean - z)), x, rtol=1e-4, atol=0)  # the exact inverse
+
+
+def test_the_stem_sees_differences_whatever_the_level():
+    """A plane of hundreds is a thirty-second of its filters' sums, at the edge too."""
+    torch.manual_seed(0)
+    stem = conditioning.Stem(4, 16, stride=2).double()
+    x = torch.randn(1, 4, 16, 24, dtype=torch.float64)
+    lifted = stem(x + 500) - stem(x)  # [1,16,8,12]
+    expected = 500 / 32 * stem.sums.sum((1, 2, 3)).view(1, -1, 1, 1)
+    torch.testing.assert_close(lifted, expected.expand_as(lifted), rtol=0, atol=1e-9)
 
 
 def test_every_choice_that_is_offered_is_there():

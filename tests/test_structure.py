@@ -1,5 +1,7 @@
 """Drawing, counting and coupling of superkernels, and the architectures that nobody searched."""
 
+import math
+
 import pytest
 import torch
 
@@ -150,7 +152,7 @@ def test_a_baseline_without_a_target_is_refused():
         StructureConfig(type="uniform")
 
 
-@pytest.mark.parametrize("target", [6e9, 8e9, 12e9])
+@pytest.mark.parametrize("target", [3e9, 5e9, 7e9])
 def test_random_networks_come_close_in_a_small_space(target):
     """Six superkernels of four choices each: a descent often ends beside the target."""
     preset = tiny()
@@ -159,3 +161,28 @@ def test_random_networks_come_close_in_a_small_space(target):
         structure = Structure(build_supernet(preset.net, config), config)
         structure.fix_baseline(seed)
         assert -0.1 < structure.excess() <= 0
+
+
+def test_the_ceiling_comes_down_to_the_target_by_half_of_the_learning():
+    """Above it a multiplier pushes, below it nothing does, however large the multiplier has grown."""
+    config = StructureConfig(target_macs_per_mp=1.2e9)
+    structure = Structure(build_supernet(tiny().net, config), config)
+    structure.multipliers["macs_per_mp"] += 3.0
+    begun = math.log(float(structure.expected_cost().macs_per_mp.detach()) / 1.2e9)
+    assert begun > 0.2
+
+    def violation(progress):
+        penalty = float(structure.penalty(progress).detach())
+        assert penalty == pytest.approx(
+            3 * max(0.0, float(structure.violations["macs_per_mp"].detach())), abs=1e-6
+        )
+        return float(structure.violations["macs_per_mp"].detach())
+
+    assert violation(0.0) == violation(0.1) == pytest.approx(0, abs=1e-6)
+    assert violation(0.325) == pytest.approx(begun / 2, rel=1e-3)
+    assert violation(0.55) == violation(1.0) == pytest.approx(begun, rel=1e-5)
+    for superkernel in structure.superkernels.values():
+        superkernel.choose(superkernel.smallest())
+        for logits in superkernel.parameters():
+            logits.data[0, 0] += 50.0  # the cheapest network
+    assert violation(1.0) < 0

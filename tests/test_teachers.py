@@ -197,7 +197,10 @@ def test_fine_tuning_with_a_teacher(finished, run, teacher):
 def test_a_teacher_that_the_patches_do_not_fit(tmp_path, pairs):
     other = tmp_path / "deep"
     other.mkdir()
-    create_run(other, replace(small_config(), net=NetConfig(widths=(8,) * 6), mosaic=MosaicConfig()))
+    create_run(
+        other,
+        replace(small_config(), net=NetConfig(arch="skipinit-unet", widths=(8,) * 6), mosaic=MosaicConfig()),
+    )
     with pytest.raises(ConfigError, match="multiple of 64 sensor pixels, these have 32"):
         run_teacher(other, "finetuned", pairs)
 

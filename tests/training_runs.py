@@ -18,7 +18,7 @@ def small_config(**changes):
     return replace(
         base,
         scenes=12,
-        net=NetConfig(widths=(8, 8), kernels=(3, 5), growth=(0.5, 1.0), round_to=4),
+        net=NetConfig(arch="skipinit-unet", widths=(8, 8), kernels=(3, 5), growth=(0.5, 1.0), round_to=4),
         mosaic=MosaicConfig(patch_px=32),
         search=replace(train, **changes),
         finetune=replace(train, ema=0.9),
