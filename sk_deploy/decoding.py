@@ -68,6 +68,8 @@ def decode_ahead(
                 return
             decoded = ahead.result()
             ahead = waiting.submit(worker.decode, following) if following else None
+            if ahead is None:
+                worker.end()  # the last file needs its memory no more
             yield decoded
     finally:
         worker.stop()

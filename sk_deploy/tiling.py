@@ -63,23 +63,28 @@ def plan_tiles(
 
 def least_tile_px(halo: int, multiple: int) -> int:
     """Two halos and one multiple, in sensor pixels."""
-    return 2 * (2 * round_up(halo, multiple) + multiple)
+    return 2 * (_overlap(halo, multiple) + multiple)
+
+
+def _overlap(halo: int, multiple: int) -> int:
+    """Of neighbouring tiles: two halos."""
+    return round_up(2 * halo, multiple)
 
 
 def _divisions(size: int, halo: int, multiple: int) -> list[tuple[int, int]]:
     """Each number of tiles along an axis that makes them shorter than fewer would, with their length."""
-    padded, halo = round_up(size, multiple), round_up(halo, multiple)
+    padded = round_up(size, multiple)
     divisions = [(1, padded)]
     for count in range(2, padded // multiple + 1):
-        length = _step(padded, count, halo, multiple) + 2 * halo
+        length = _step(padded, count, halo, multiple) + _overlap(halo, multiple)
         if length < divisions[-1][1]:
             divisions.append((count, length))
     return divisions
 
 
 def _step(padded: int, count: int, halo: int, multiple: int) -> int:
-    """From one tile's origin to the next's; a multiple, like `padded` and `halo`."""
-    return max(multiple, round_up(-(-(padded - 2 * halo) // count), multiple))
+    """From one tile's origin to the next's; a multiple, like `padded`."""
+    return max(multiple, round_up(-(-(padded - _overlap(halo, multiple)) // count), multiple))
 
 
 def plan_spans(size: int, count: int, halo: int, multiple: int) -> list[Span]:
@@ -87,11 +92,11 @@ def plan_spans(size: int, count: int, halo: int, multiple: int) -> list[Span]:
 
     The mosaic is continued by mirroring up to the next multiple; that end is never kept.
     """
-    padded, halo = round_up(size, multiple), round_up(halo, multiple)
+    padded = round_up(size, multiple)
     if count == 1:
         return [Span(0, padded, 0, size)]
     step = _step(padded, count, halo, multiple)
-    length = step + 2 * halo
+    length = step + _overlap(halo, multiple)
     origins = [min(index * step, padded - length) for index in range(count)]
     seams = [(left + right + length) // 2 for left, right in pairwise(origins)]
     return [
