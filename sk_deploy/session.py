@@ -72,10 +72,11 @@ class Session:
         threads: int | None = None,
         trace: Path | None = None,
         options: Options | None = None,
+        lanes: int = CPU_LANES,
     ) -> None:
         """Open a model file; `trace` begins the name of the file that `end_trace` writes.
 
-        `options` go to a GPU's provider beside its usual ones. Raises ModelError when it is not a denoiser
+        `lanes`: runs at a time on a CPU, which share the threads; 1 where a trace is written. `options` go to a GPU's provider beside its usual ones. Raises ModelError when it is not a denoiser
         that this version knows, ProviderError when the provider that was named cannot run it. `auto` runs on
         the CPU where there is no CUDA device, and warns where there is one that cannot be used.
         """
@@ -87,7 +88,7 @@ class Session:
         self._options = dict(options or {})
         if provider == "tensorrt" and self.spec.precision == "float16":
             self._options["trt_fp16_enable"] = "1"
-        lanes = min(CPU_LANES, self.threads) if trace is None else 1  # a trace shows one run at a time
+        lanes = min(lanes, self.threads) if trace is None else 1  # a trace shows one run at a time
         self._runtime = self._traced = open_runtime(
             data, path.name, provider, self.threads, trace, self._options, lanes
         )

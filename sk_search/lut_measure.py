@@ -204,7 +204,7 @@ def _packed(net: NetConfig, size_px: tuple[int, int]) -> tuple[int, int]:
 def _profile(
     net: NetConfig, options: Sequence[Place], size_px: tuple[int, int], provider: str, runs: int
 ) -> Profile:
-    """As `skdn profile` does, in one tile."""
+    """As `skdn profile` does, in one tile, on all threads: what a chain of blocks is timed on too."""
     spec = ModelSpec(
         "a network of the search space", "", net.multiple, 0, net.conditioning, macs_per_mp=0, parameters=0
     )
@@ -213,7 +213,7 @@ def _profile(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         onnx.save(model, path)
-        denoiser = Denoiser(Session(path, provider), 2 * max(_packed(net, size_px)))
+        denoiser = Denoiser(Session(path, provider, lanes=1), 2 * max(_packed(net, size_px)))
     return profile(denoiser, *size_px, warmups=_WARMUPS, runs=runs, seconds=_LEAST_S)
 
 

@@ -35,6 +35,7 @@ def trainer(tmp_path, two_level):
         for name, parameter in net.named_parameters():
             if name.endswith("alpha"):
                 parameter.fill_(0.5)
+        net.tail.weight.normal_(0, 0.1)  # at zero nothing before it would learn in the first step
     data = load_data(config, CPU)
     return Trainer(
         "search",
