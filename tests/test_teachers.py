@@ -131,7 +131,7 @@ def test_the_ensemble_stage_begins_where_fine_tuning_ended_and_loses_nothing(run
     assert ensemble_gain(run) == EnsembleGain(rows[0]["psnr_db"], rows[0]["psnr_ensemble_db"], learnt)
     (teacher,) = records(run / "ensembled", "teacher")
     assert teacher["name"] == "its self-ensemble"
-    assert teacher["psnr_db"] == pytest.approx(rows[0]["psnr_ensemble_db"], abs=0.05)
+    assert teacher["psnr_db"] == pytest.approx(rows[0]["psnr_ensemble_db"], abs=0.2)  # edges differ
     load_network(run, "ensembled")
     with pytest.raises(ConfigError, match="trained already"):
         finetune(run, teacher="self-ensemble")
@@ -141,7 +141,7 @@ def test_what_a_teacher_does_is_learnt(finished, run, tmp_path, pairs):
     """A teacher that is the pupil with another tail, and nothing of the clean mosaics."""
     other = shutil.copytree(finished, tmp_path / "other")
     weights = load_file(finished / "distilled" / "best.safetensors")
-    weights["tail.bias"] += 0.5
+    weights["tail.bias"] += 1.0  # half a standard deviation of the noise
     save_file(weights, other / "finetuned" / "best.safetensors")
     shutil.rmtree(run / "finetuned")
     finetune(run, teacher=str(other), steps=40)
