@@ -25,7 +25,7 @@ _STAYS_FLOAT = {"Resize": (1, 2)}
 
 
 def to_half(model: Any) -> Any:
-    """A copy of an ONNX model, float32 in and out, with float16 from behind its first to its last convolution."""
+    """A copy of an ONNX model: float16 behind its first convolution, up to its last; float32 in and out."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

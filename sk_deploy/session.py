@@ -76,9 +76,10 @@ class Session:
     ) -> None:
         """Open a model file; `trace` begins the name of the file that `end_trace` writes.
 
-        `lanes`: runs at a time on a CPU, which share the threads; 1 where a trace is written. `options` go to a GPU's provider beside its usual ones. Raises ModelError when it is not a denoiser
-        that this version knows, ProviderError when the provider that was named cannot run it. `auto` runs on
-        the CPU where there is no CUDA device, and warns where there is one that cannot be used.
+        `lanes`: runs at a time on a CPU, which share the threads; 1 where a trace is written. `options` go to
+        a GPU's provider beside its usual ones. Raises ModelError when it is not a denoiser that this version
+        knows, ProviderError when the provider that was named cannot run it. `auto` runs on the CPU where
+        there is no CUDA device, and warns where there is one that cannot be used.
         """
         started = time.perf_counter()
         path = Path(path)

@@ -3,8 +3,8 @@
 Paper (§3.2): a SkipInit residual U-Net. Here: the same idea, of operators that ONNX Runtime runs near the
 processor's peak. A convolution of stride 2 enters and a pixel shuffle leaves, so nothing works at full
 resolution; blocks are chains, levels are joined by nearest neighbours and a sum, and nothing is concatenated
-or reordered in between. At 1024×1024 sensor pixels a network of 9.5 GMAC takes as long as a SkipInit U-Net
-with 3 (two cores, AVX-512).
+or reordered in between. 8.6 GMAC of it take 0.59 of the time of 6.6 GMAC of a SkipInit U-Net (1024×1024
+sensor pixels, two cores with AVX-512): 160 against 73 GMAC/s, of 250 that its convolutions reach alone.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class KSigma(nn.Module):
 
 
 class Anscombe(nn.Module):
-    """Noise of standard deviation 1 everywhere: the generalised Anscombe transform, and its algebraic inverse.
+    """Noise of standard deviation 1 everywhere: the generalised Anscombe transform and its algebraic inverse.
 
     With its value at x = 0 subtracted, so that it stays finite as shot vanishes. With c = 3/8·shot² + read:
     z(x) = 2/shot·(√(shot·x + c) − √c) = x / (s + √c/2), s = √(shot·x + c)/2;
@@ -99,9 +99,7 @@ class Stem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            mean = (
-                self.weight.mean((2, 3), keepdim=True)
-            ) - self.sum_scale / self.kernel_size**2 * self.sums
+            mean = (self.weight.mean((2, 3), keepdim=True)) - self.sum_scale / self.kernel_size**2 * self.sums
             x = F.pad(x, [self.stride] * 4, mode="reflect")
             return F.conv2d(x, self.weight - mean, self.bias, stride=self.stride)
 

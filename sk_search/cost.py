@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sk_deploy.errors import ConfigError
 
 from .conditioning import Stem
-from .layers import ConvReLU, Block
+from .layers import Block, ConvReLU
 from .lut import LatencyTable, channels_read, sites
 from .superkernel import Choice, Superkernel
 
