@@ -135,14 +135,12 @@ def command(
     """
     from sk_deploy.batch import Options, denoise_files
     from sk_deploy.denoiser import Denoiser
-    from sk_deploy.freed_memory import return_freed_memory
     from sk_deploy.inputs import find_jobs
 
     from .batch_progress import batch_progress
     from .batch_text import line, table
 
     started = time.monotonic()
-    return_freed_memory()
     denoiser = Denoiser.from_file(model, provider, tile)
     jobs = find_jobs(inputs, out, form, plain=pattern is not None)
     options = Options(

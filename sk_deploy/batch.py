@@ -32,6 +32,7 @@ from .denoiser import Denoiser
 from .devices import cpu_threads
 from .errors import RawError, SkdnError
 from .formats import ENCODERS
+from .freed_memory import return_freed_memory
 from .inputs import Job
 from .noise import NoiseProfile, estimate_noise, looked_at
 from .output import write_output
@@ -181,6 +182,7 @@ def _denoise(
     megapixels = math.prod(raw.shape) / 1e6
     started = time.perf_counter()
     defects = _mend(raw, noise, options) if options.strength else 0
+    return_freed_memory()
     mosaic = denoiser.image(
         raw,
         noise,
@@ -231,6 +233,7 @@ def _write(job: Job, raw: RawImage, mosaic: NDArray[np.float32], result: Result,
     software = f"skdn {version('skdn')} ({result.model})"
     try:
         left = noise_left(mosaic, result.noise or options.noise or raw.noise)
+        return_freed_memory()
         _make_folder(job.target.parent)
         treatment = Treatment(left, options.strength, software)
         write_output(ENCODERS[options.form], raw, mosaic, job.target, treatment)

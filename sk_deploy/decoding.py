@@ -167,13 +167,13 @@ def _serve(connection: Connection) -> None:
     with suppress(EOFError, OSError):  # the parent is gone
         connection.send("ready")
         _silence()
-        return_freed_memory()
         while True:
             path, pattern, levels, limit_s = connection.recv()
             if hasattr(signal, "setitimer"):  # not on Windows
                 # A parent that is killed cannot stop a decoder that hangs: four limits of computing end it.
                 signal.setitimer(signal.ITIMER_PROF, 4 * limit_s)
             send(connection, _decode(path, pattern, levels))
+            return_freed_memory()
 
 
 def _volunteer_for_the_out_of_memory_killer() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 """The driver itself, which comes with the GPU and not with a toolkit."""
+CPU_TOPOLOGY = Path("/sys/devices/system/cpu")
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Microseconds of CPU time a period, or "max", and the period (Linux, cgroup v2)."""
 MEMORY = Path("/proc/meminfo")
@@ -31,9 +32,26 @@ def cpu_name() -> str:
 
 
 def cpu_threads() -> int:
-    """Cores that this process may use: fewer than the machine has under taskset or in a container."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: fewer than the machine has under taskset or in a container.
+
+    Two hardware threads of a core count once, where the system tells (Linux): convolutions keep a core's
+    arithmetic busy by one, and ONNX Runtime by itself counts so too.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    cores = _cores(os.sched_getaffinity(0), CPU_TOPOLOGY)
     return max(1, min(cores, _cgroup_cores(CGROUP_QUOTA)))
+
+
+def _cores(cpus: set[int], topology: Path) -> int:
+    """How many cores these hardware threads are of; each is one where nothing is told."""
+    cores = set()
+    for cpu in cpus:
+        try:
+            cores.add((topology / f"cpu{cpu}/topology/thread_siblings_list").read_text().strip())
+        except OSError:
+            cores.add(str(cpu))
+    return len(cores)
 
 
 def _cgroup_cores(quota: Path) -> int:
