@@ -247,34 +247,38 @@ def test_progress(identity: Denoiser, tmp_path: Path) -> None:
 
 
 def test_steps_overlap(identity: Denoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of six files, whose steps take 0.3 s each: four steps long is the wait for the first, or the last."""
-    for index in range(6):
+    """A file is denoised while the one before is still being written, and decoded while that is denoised."""
+    count = 5
+    for index in range(count):
         write_shot(tmp_path / f"{index}.dng", index)
-    step_s = 0.3
+    spans: dict[str, list[tuple[float, float]]] = {"decode": [], "denoise": [], "write": []}
 
-    def slow(done: Callable[..., Any]) -> Callable[..., Any]:
+    def slow(step: str, done: Callable[..., Any]) -> Callable[..., Any]:
         def wait(*arguments: Any, **options: Any) -> Any:
-            time.sleep(step_s)
-            return done(*arguments, **options)
+            began = time.monotonic()
+            time.sleep(0.3)
+            result = done(*arguments, **options)
+            spans[step].append((began, time.monotonic()))
+            return result
 
         return wait
 
     def slowly_decoded(*arguments: Any) -> Iterator[Decoded]:
         """As `decode_ahead` would, of a decoder that takes as long; started before, unlike its process."""
         with ThreadPoolExecutor(1) as ahead, closing(decode_ahead(*arguments)) as decoded:
-            first = ahead.submit(slow(next), decoded, None)
+            first = ahead.submit(slow("decode", next), decoded, None)
             while (file := first.result()) is not None:
-                first = ahead.submit(slow(next), decoded, None)
+                first = ahead.submit(slow("decode", next), decoded, None)
                 yield file
 
     monkeypatch.setattr("sk_deploy.batch.decode_ahead", slowly_decoded)
-    monkeypatch.setattr("sk_deploy.batch._denoise", slow(batch._denoise))
-    monkeypatch.setattr("sk_deploy.batch._write", slow(batch._write))
-    started = time.monotonic()
-    results = run(identity, tmp_path)
-    took_s = time.monotonic() - started
-    assert [result.status for result in results] == ["done"] * 6
-    assert 8 * step_s < took_s < 14 * step_s  # one step after the other: 18
+    monkeypatch.setattr("sk_deploy.batch._denoise", slow("denoise", batch._denoise))
+    monkeypatch.setattr("sk_deploy.batch._write", slow("write", batch._write))
+    assert [result.status for result in run(identity, tmp_path)] == ["done"] * count
+    for earlier, later in (("denoise", "decode"), ("write", "denoise")):
+        ends = [end for _, end in spans[earlier]]
+        begins = [begin for begin, _ in spans[later]]
+        assert all(begin < end for begin, end in zip(begins[1:count], ends[: count - 1], strict=True))
 
 
 def test_a_result_is_told_while_the_next_file_is_denoised(
