@@ -16,7 +16,7 @@ from .session import Session
 from .spec import ModelSpec
 from .tiling import least_tile_px
 
-MEMORY_BYTES = 208 * 2**20
+MEMORY_BYTES = 192 * 2**20
 """For all tiles that are computed at a time. 12 megapixels then take less than 450 MiB with all else."""
 SHARE_OF_FREE = 0.5
 """Of the memory at hand; photographs need the rest."""
