@@ -20,7 +20,10 @@ def run(*arguments):
     return result.stdout
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize(
+    "arch",
+    [a if a == "compact-unet" else pytest.param(a, marks=pytest.mark.slow) for a in ARCHS],
+)
 @pytest.mark.parametrize(
     ("kind", "mode"),
     [
