@@ -82,8 +82,8 @@ class Stem(nn.Module):
     """The first convolution of a network that knows its noise: features [B,C,h,w] -> [B,F,h/stride,w/stride].
 
     Variance-stabilised planes reach 2/√shot, hundreds at base ISO, while what matters has standard deviation
-    1. So each filter is a difference between its taps plus a hundredth or so of their sum, which bfloat16 can
-    hold afterwards, and the edge is mirrored, because zeros beside hundreds would be one. float32.
+    1. So each filter is a difference between its taps, plus a thirty-second of a sum of its own, which
+    bfloat16 can hold afterwards; and the edge is mirrored, because zeros beside hundreds would be one. float32.
     """
 
     sum_scale = 1 / 32
@@ -99,7 +99,7 @@ class Stem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            mean = (self.weight.mean((2, 3), keepdim=True)) - self.sum_scale / self.kernel_size**2 * self.sums
+            mean = self.weight.mean((2, 3), keepdim=True) - self.sum_scale / self.kernel_size**2 * self.sums
             x = F.pad(x, [self.stride] * 4, mode="reflect")
             return F.conv2d(x, self.weight - mean, self.bias, stride=self.stride)
 
