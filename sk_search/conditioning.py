@@ -83,7 +83,8 @@ class Stem(nn.Module):
 
     Variance-stabilised planes reach 2/√shot, hundreds at base ISO, while what matters has standard deviation
     1. So each filter is a difference between its taps, plus a thirty-second of a sum of its own, which
-    bfloat16 can hold afterwards; and the edge is mirrored, because zeros beside hundreds would be one. float32.
+    bfloat16 can hold afterwards; and the edge is mirrored, because zeros beside hundreds would be one. It
+    computes in float32.
     """
 
     sum_scale = 1 / 32
