@@ -10,13 +10,13 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .bayer import PHASES
+from .lanes import in_lanes
 from .levels import Levels
 from .noise import NoiseProfile
 from .pinned import pinned_zeros
@@ -95,15 +95,7 @@ class Pipeline:
                 self._lanes.put(lane)
 
         started = time.perf_counter()
-        with ThreadPoolExecutor(self._count) as pool:
-            running = [pool.submit(one, tile) for tile in tiles]
-            try:
-                for done, future in enumerate(as_completed(running), 1):
-                    future.result()
-                    if progress is not None:
-                        progress(done / len(tiles))
-            finally:  # after an error, or Ctrl-C: what has not begun does not begin
-                pool.shutdown(cancel_futures=True)
+        in_lanes(one, tiles, self._count, progress)
         self._session.network_s += time.perf_counter() - started
 
 

@@ -9,15 +9,15 @@ whole mosaic does not have.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .bayer import PHASES, Sites, pack, unpack
 from .errors import ConfigError
+from .lanes import in_lanes
 
 Read = Callable[[Sites, Sites], NDArray[np.float32]]
 """The part [h,w] of a mosaic that lies at given rows and columns."""
@@ -132,7 +132,8 @@ def run_tiles(
     size = (height + above + 1) // 2, (width + before + 1) // 2
     rows, columns = plan_tiles(*size, most, halo, multiple, lanes)
 
-    def one(row: Span, column: Span) -> None:
+    def one(tile: tuple[Span, Span]) -> None:
+        row, column = tile
         row_sites = reflect(2 * row.origin - above, 2 * row.length, height)
         column_sites = reflect(2 * column.origin - before, 2 * column.length, width)
         planes = pack(read(row_sites, column_sites))
@@ -141,15 +142,7 @@ def run_tiles(
         into_columns, from_columns = _kept(column, before, width)
         write(into_rows, into_columns, denoised[from_rows, from_columns])
 
-    with ThreadPoolExecutor(lanes) as pool:
-        running = [pool.submit(one, row, column) for row in rows for column in columns]
-        try:
-            for done, tile in enumerate(as_completed(running), 1):
-                tile.result()
-                if progress is not None:
-                    progress(done / len(running))
-        finally:  # after an error, or Ctrl-C: what has not begun does not begin
-            pool.shutdown(cancel_futures=True)
+    in_lanes(one, list(product(rows, columns)), lanes, progress)
 
 
 def reflect(start: int, length: int, size: int) -> NDArray[np.intp]:

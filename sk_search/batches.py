@@ -48,8 +48,7 @@ class SceneBatches:
 
     def sample(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         clean = sample_mosaics(self.scenes, batch, generator, self.mosaic)
-        levels = sample_noise_levels(batch, generator, self.noise)
-        return clean, add_noise(clean, levels, generator, self.noise), stated(levels, generator, self.noise)
+        return _with_noise(clean, generator, self.noise)
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,7 @@ class CleanBatches:
     def sample(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         crops, _ = self.mosaics.crops(batch, self.patch_px + _FRAME_PX, generator)
         clean = augment_mosaic(crops, generator).clamp(0, 1)
-        levels = sample_noise_levels(batch, generator, self.noise)
-        return clean, add_noise(clean, levels, generator, self.noise), stated(levels, generator, self.noise)
+        return _with_noise(clean, generator, self.noise)
 
 
 @dataclass(frozen=True)
@@ -115,3 +113,11 @@ class MixedBatches:
             columns.append(torch.cat(column))
         clean, noisy, levels = columns
         return clean, noisy, levels
+
+
+def _with_noise(
+    clean: Tensor, generator: torch.Generator, config: NoiseConfig
+) -> tuple[Tensor, Tensor, Tensor]:
+    """clean, noisy [B,1,P,P], and what the network is told of the noise [B,2]."""
+    levels = sample_noise_levels(len(clean), generator, config)
+    return clean, add_noise(clean, levels, generator, config), stated(levels, generator, config)

@@ -173,6 +173,17 @@ def _first(graph: Graph, net: NetConfig, x: str, channels: int) -> str:
     return graph.conv(x, channels, net.widths[0], 3 * net.stride, net.stride, padding=0)
 
 
+def _down(
+    graph: Graph, net: NetConfig, features: str, channels: int, options: Iterator[tuple[Site, Option]]
+) -> tuple[str, list[str]]:
+    """Encoder and bottom of a network of one path: the bottom's output, and what each level passes across."""
+    h, skips = _first(graph, net, features, channels), []
+    for i in range(net.depth):
+        skips.append(_blocks(graph, net, h, options))
+        h = graph.conv(skips[-1], net.widths[i], net.widths[i + 1], 2, stride=2)
+    return _blocks(graph, net, h, options), skips
+
+
 def _compact_unet(
     graph: Graph,
     net: NetConfig,
@@ -183,11 +194,7 @@ def _compact_unet(
 ) -> str:
     """compact_unet.py: the residual of the features."""
     widths, levels = net.widths, range(net.depth)
-    h, skips = _first(graph, net, features, channels), []
-    for i in levels:
-        skips.append(_blocks(graph, net, h, options))
-        h = graph.conv(skips[-1], widths[i], widths[i + 1], 2, stride=2)
-    h = _blocks(graph, net, h, options)
+    h, skips = _down(graph, net, features, channels, options)
     scales = graph.constant(np.array([1, 1, 2, 2], np.float32))
     for i in reversed(levels):
         h = graph.conv(h, widths[i + 1], widths[i], 1)
@@ -207,11 +214,7 @@ def _skipinit_unet(
 ) -> str:
     """skipinit_unet.py: the residual of the features."""
     widths, levels = net.widths, range(net.depth)
-    h, skips = _first(graph, net, features, channels), []
-    for i in levels:
-        skips.append(_blocks(graph, net, h, options))
-        h = graph.conv(skips[-1], widths[i], widths[i + 1], 2, stride=2)
-    h = _blocks(graph, net, h, options)
+    h, skips = _down(graph, net, features, channels, options)
     for i in reversed(levels):
         h = _join(graph, h, widths[i + 1], widths[i], skips[i])
         h = _blocks(graph, net, graph.conv(h, 2 * widths[i], widths[i], net.projection), options)

@@ -23,6 +23,8 @@ from torch import Tensor
 
 from sk_deploy.errors import ConfigError
 
+from .unprocess import linear_light
+
 log = logging.getLogger(__name__)
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
@@ -95,10 +97,7 @@ def linear_table(strength: float) -> NDArray[np.float32]:
 
     The inverse smoothstep and the sRGB curve: Brooks et al., CVPR 2019.
     """
-    display = np.arange(256) / 255
-    untoned = (1 - strength) * display + strength * (0.5 - np.sin(np.arcsin(1 - 2 * display) / 3))
-    linear = np.where(untoned <= 0.04045, untoned / 12.92, ((untoned + 0.055) / 1.055) ** 2.4)
-    return linear.astype(np.float32)
+    return linear_light(np.arange(256) / 255, strength).astype(np.float32)
 
 
 def _manifest_factors(folder: Path) -> dict[str, int]:

@@ -24,9 +24,12 @@ _HIGHLIGHT = 0.9
 Array = NDArray[np.floating]
 
 
-def linear_light(display: Array) -> Array:
-    """Undo smoothstep and the sRGB curve: display values in [0,1] -> linear sRGB, the same shape."""
-    untoned = 0.5 - np.sin(np.arcsin(1 - 2 * display) / 3)
+def linear_light(display: Array, tone: float = 1.0) -> Array:
+    """Undo a tone curve and the sRGB curve: display values in [0,1] -> linear sRGB, the same shape.
+
+    `tone`: strength of the curve, 0 none, 1 smoothstep.
+    """
+    untoned = (1 - tone) * display + tone * (0.5 - np.sin(np.arcsin(1 - 2 * display) / 3))
     return np.where(untoned <= 0.04045, untoned / 12.92, ((untoned + 0.055) / 1.055) ** 2.4)
 
 
