@@ -95,12 +95,12 @@ class Stem(nn.Module):
         self.kernel_size = 3 * stride
         plain = nn.Conv2d(channels, filters, self.kernel_size)  # PyTorch's initial values
         self.weight = nn.Parameter(plain.weight.detach().clone())  # [F,C,3s,3s]
-        self.sums = nn.Parameter(plain.weight.detach().sum((2, 3), keepdim=True))  # [F,C,1,1]
+        self.sums = nn.Parameter(plain.weight.detach().sum((2, 3)))  # [F,C]
         self.bias = nn.Parameter(torch.zeros(filters))
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            mean = self.weight.mean((2, 3), keepdim=True) - self.sum_scale / self.kernel_size**2 * self.sums
+            mean = self.weight.mean((2, 3), keepdim=True) - self.sum_scale / self.kernel_size**2 * self.sums[..., None, None]
             x = F.pad(x, [self.stride] * 4, mode="reflect")
             return F.conv2d(x, self.weight - mean, self.bias, stride=self.stride)
 

@@ -136,6 +136,8 @@ class TrainConfig:
 
     steps: int = 20_000
     batch: int = 16
+    optimiser: str = "muon"
+    """"muon" for the weights of convolutions and Adam for the rest, or "adam" for all (paper)."""
     learning_rate: float = 1e-3
     schedule: str = "cosine"
     """"cosine" to a hundredth of the learning rate, or "constant" (paper)."""
@@ -161,6 +163,7 @@ class TrainConfig:
     log_every: int = 100
 
     def __post_init__(self) -> None:
+        _one_of("optimiser", self.optimiser, ("muon", "adam"))
         _one_of("schedule", self.schedule, ("cosine", "constant"))
         for name in ("steps", "batch", "validate_every", "patience", "validation_patches", "log_every"):
             if getattr(self, name) < 1:

@@ -7,6 +7,7 @@ Half precision is no equality: its cost in dB is measured, stored beside them, a
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from pathlib import Path
@@ -33,6 +34,7 @@ from .distil import choices_of, load_network, load_supernet
 from .evaluate import denoise_mosaic, self_ensemble
 from .finetune import trained_stage
 from .halo import measure_halo
+from .layers import Block
 from .mosaics import sample_mosaics
 from .nets import superconvs
 from .noise_synthesis import add_noise
@@ -119,7 +121,11 @@ def prove(run: Path, net: nn.Module, config: RunConfig) -> tuple[onnx.ModelProto
 
 
 def to_onnx(net: nn.Module, blind: bool) -> onnx.ModelProto:
-    """The graph of a fixed network, its axes named batch, height and width."""
+    """The graph of a fixed network, blocks' factors folded away, its axes named batch, height and width."""
+    net = copy.deepcopy(net)
+    for module in net.modules():
+        if isinstance(module, Block):
+            module.fold()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it names every package that it could use
     planes, noise = _example(2, 64)
     axes = {0: "batch", 2: "height", 3: "width"}

@@ -118,11 +118,22 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.kind == "chain":
-            return x + self.alpha * self.out(self.conv2(self.conv1(x)))
-        features = torch.cat([x, self.conv1(x)], 1)
-        features = torch.cat([features, self.conv2(features)], 1)
+            features = self.conv2(self.conv1(x))
+        else:
+            features = torch.cat([x, self.conv1(x)], 1)
+            features = torch.cat([features, self.conv2(features)], 1)
         residual = self.out(features)
-        return x + (F.relu(residual) if self.alpha is None else self.alpha * residual)
+        if self.kind == "dense":
+            return x + F.relu(residual)
+        return x + (residual if self.alpha is None else self.alpha * residual)
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Multiply α into `out`, in place: a product less to run, and the sum joins the convolution."""
+        if self.alpha is not None:
+            self.out.weight.mul_(self.alpha)
+            self.out.bias.mul_(self.alpha)
+            self.alpha = None
 
     def distil(self, choice1: Choice, choice2: Choice) -> None:
         """Cut both convolutions, and what reads them, to what the choices keep; in place."""

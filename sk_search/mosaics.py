@@ -79,19 +79,22 @@ def augment_mosaic(mosaic: torch.Tensor, generator: torch.Generator) -> torch.Te
 def _random_crops(
     scenes: torch.Tensor, batch: int, patch_px: int, margin: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """[B,3,P+2m,P+2m] float32, each turned at random; beyond a scene's edge its mirror image. One gather."""
+    """[B,3,P+2m,P+2m] float32, each turned at random; beyond a scene's edge its mirror image."""
     count, _, size, _ = scenes.shape
     device = scenes.device
-    scene = torch.randint(count, (batch, 1, 1, 1), generator=generator, device=device)
+    scene = torch.randint(count, (batch, 1, 1), generator=generator, device=device)
     corner = torch.randint(size - patch_px + 1, (2, batch, 1), generator=generator, device=device)
     i = torch.arange(-margin, patch_px + margin, device=device)
     flip = _coins((2, batch, 1), generator)
     i = torch.where(flip > 0, patch_px - 1 - i, i)  # [2,B,P+2m]
     rows, columns = (size - 1 - (size - 1 - (corner + i).abs()).abs()).unbind()
-    row, column = _site_grid(rows, columns, _coins((batch,), generator))
-    channel = torch.arange(3, device=device).view(1, 3, 1, 1)
-    flat = (scene * 3 + channel) * (size * size) + (row * size + column)[:, None]
-    return scenes.reshape(-1)[flat].float()
+    # Whole lines first, then sites of those few: a CPU copies the one at once and keeps the other in its cache.
+    line = (scene * 3 + torch.arange(3, device=device)[:, None]) * size + rows.clamp_min(0)[:, None]
+    lines = scenes.reshape(-1, size).index_select(0, line.flatten()).view(batch, 3, -1)  # [B,3,(P+2m)·S]
+    nth = torch.arange(rows.shape[1], device=device).expand(batch, -1)
+    row, column = _site_grid(nth, columns, _coins((batch,), generator))
+    flat = (row * size + column.clamp_min(0)).view(batch, 1, -1).expand(-1, 3, -1)
+    return lines.gather(2, flat).view(batch, 3, *row.shape[1:]).float()
 
 
 def _site_grid(

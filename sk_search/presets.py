@@ -50,6 +50,7 @@ def _paper(name: str, net: NetConfig) -> RunConfig:
     train = TrainConfig(
         steps=1_000_000,  # early stopping ends it
         batch=4,
+        optimiser="adam",
         learning_rate=2e-5,
         schedule="constant",
         warmup_steps=0,
@@ -67,31 +68,30 @@ def _paper(name: str, net: NetConfig) -> RunConfig:
 
 def nano() -> RunConfig:
     """A third of a 4 GMAC separable network's time on a CPU, half a megabyte."""
-    net = NetConfig(widths=(32, 48, 64, 96), blocks=1)
-    return _shipped("nano", net, StructureConfig(target_macs_per_mp=2.4e9, target_parameters=230e3))
+    net = NetConfig(widths=(32, 48, 64), kernels=(1, 3))
+    return _shipped("nano", net, StructureConfig(target_macs_per_mp=1.7e9, target_parameters=115e3))
 
 
 def small() -> RunConfig:
     """The default of `skdn denoise`."""
-    net = NetConfig(widths=(48, 64, 96, 128), blocks=2)
-    return _shipped("small", net, StructureConfig(target_macs_per_mp=8.5e9, target_parameters=1.9e6))
+    net = NetConfig(widths=(32, 64, 96), blocks=2, kernels=(1, 3))
+    return _shipped("small", net, StructureConfig(target_macs_per_mp=7.5e9, target_parameters=950e3))
 
 
 def base() -> RunConfig:
     """The best picture: 30 GMAC/MP, 16 MB."""
-    net = NetConfig(widths=(64, 96, 128, 192), blocks=2)
+    net = NetConfig(widths=(64, 128, 192), blocks=2, kernels=(1, 3))
     return _shipped("base", net, StructureConfig(target_macs_per_mp=30e9, target_parameters=7.5e6))
 
 
 def _shipped(name: str, net: NetConfig, structure: StructureConfig) -> RunConfig:
-    train = TrainConfig(batch=64, learning_rate=2e-3, warmup_steps=500)
+    train = TrainConfig(batch=16, learning_rate=8e-3)
     return RunConfig(
         preset=name,
-        scenes=1024,
         net=net,
         structure=structure,
-        search=replace(train, steps=4_000, batch=128, compile=False),
-        finetune=replace(train, steps=20_000, ema=0.9995, patch_px=192),
+        search=replace(train, steps=2_000, validate_every=500, compile=False),
+        finetune=replace(train, steps=100_000, batch=8, patch_px=192, ema=0.999),
     )
 
 

@@ -33,6 +33,7 @@ from .interrupts import interrupt_flag
 from .journal import Journal
 from .loss import denoising_loss
 from .mosaics import pack
+from .optimisers import optimisers
 from .structure import Structure
 from .teachers import Teacher
 from .validation import Pairs, validate
@@ -82,9 +83,7 @@ class Trainer:
         self.kept = copy.deepcopy(self.net) if config.ema else self.net
         structural = {id(p) for p in structure.parameters()} if structure else set()
         self.weights = [p for p in net.parameters() if id(p) not in structural]
-        self.optimiser = torch.optim.Adam(
-            self.weights, lr=config.learning_rate, betas=config.betas, fused=True
-        )
+        self.optimisers = optimisers(config.optimiser, self.weights, config.learning_rate, config.betas)
         self.draws = Draws(seed, config.shards, self.device)
         self.step, self.best, self.stale = 0, (False, -math.inf), 0
         self.rate_scale, self.rollbacks = 1.0, 0
@@ -177,11 +176,13 @@ class Trainer:
 
     def _train_step(self) -> Tensor:
         """One step of all optimisers; returns the loss. The host never waits for the device."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate_scale * self.config.rate_at(self.step)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = self.rate_scale * self.config.rate_at(self.step)
         if self.structure:
             self.structure.draw(self.progress, self.draws.structure)
-        self.optimiser.zero_grad(set_to_none=True)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
         loss = self._loss(self.train)
         together = self.structure and not self.structure_data
         (loss + self.structure.penalty(self.progress) if together else loss).backward()
@@ -189,7 +190,8 @@ class Trainer:
         parallel.average([loss, *(p.grad for p in self.net.parameters() if p.grad is not None)])
         if self.config.clip_norm:
             nn.utils.clip_grad_norm_(self.weights, self.config.clip_norm)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
         if self.structure:
             if self.structure_data and self.structure.learns(self.progress):
                 self._look_at_other_scenes(self.structure_data)
@@ -275,7 +277,7 @@ class Trainer:
         return {
             "net": self.net.state_dict(),
             "kept": self.kept.state_dict() if self.config.ema else None,
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "structure": self.structure.state_dict() if self.structure else None,
             "draws": self.draws.state_dict(),
             "step": self.step,
@@ -302,7 +304,8 @@ class Trainer:
             self.net.load_state_dict(state["net"])
             if self.config.ema:
                 self.kept.load_state_dict(state["kept"])
-            self.optimiser.load_state_dict(state["optimiser"])
+            for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(saved)
             if self.structure:
                 self.structure.load_state_dict(state["structure"])
             self.draws.load_state_dict(state["draws"], state["step"])

@@ -81,9 +81,13 @@ def test_two_processes_equal_one_of_twice_the_batch(tmp_path):
 
 
 def momenta(state):
-    """What Adam remembers of the gradients, of weights and of structure."""
-    optimisers = state["optimiser"], state["structure"]["optimiser"]
-    return [moment["exp_avg"] for facts in optimisers for moment in facts["state"].values()]
+    """What Muon and Adam remember of the gradients, of weights and of structure."""
+    optimisers = *state["optimisers"], state["structure"]["optimiser"]
+    return [
+        moment.get("momentum", moment.get("exp_avg"))
+        for facts in optimisers
+        for moment in facts["state"].values()
+    ]
 
 
 def test_one_process_goes_on_with_what_two_began(by_two, tmp_path):
