@@ -8,7 +8,18 @@ import click
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN|MODEL", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="With MODEL: the run to make of it.  [runs/NAME]",
+)
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="SOURCE",
+    help="With MODEL: what to train it on, as for `skdn search`; may be given several times.  [dead-leaves]",
+)
 @click.option(
     "--teacher",
     metavar="none|supernet|self-ensemble|RUN",
@@ -20,13 +31,35 @@ import click
 )
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint.")
 @click.pass_context
-def command(ctx: click.Context, run: Path, teacher: str | None, steps: int | None, resume: bool) -> None:
-    """Train the distilled network on, its structure now fixed."""
+def command(
+    ctx: click.Context,
+    run: Path,
+    out: Path | None,
+    data: tuple[str, ...],
+    teacher: str | None,
+    steps: int | None,
+    resume: bool,
+) -> None:
+    """Train the distilled network of RUN on, its structure now fixed.
+
+    With MODEL, a shipped model's name or a file of `skdn export`, train that network on, on data of your own:
+    a run is made of it first.
+    """
+    model = None if (run / "config.json").is_file() else _model(run)
+    if model is None and (out or data):
+        raise click.UsageError("--out and --data are for a MODEL: a run has a place and data already")
+    if model is not None and resume:
+        raise click.UsageError("--resume continues a run: give its folder in place of the model")
+
+    from sk_search.adopt import adopt
     from sk_search.finetune import ensemble_gain, finetune
     from sk_search.parallel import is_main
 
     from .training_progress import training_progress
 
+    if model is not None:
+        run = out or Path("runs") / model.stem
+        adopt(model, run, data)
     try:
         with training_progress() as report:
             folder = finetune(run, teacher=teacher, steps=steps, resume=resume, report=report)
@@ -40,3 +73,12 @@ def command(ctx: click.Context, run: Path, teacher: str | None, steps: int | Non
     if teacher == "self-ensemble":
         click.echo(ensemble_gain(run))
     click.echo(f"next: skdn export {run} {run.name}.onnx")
+
+
+def _model(name: Path) -> Path | None:
+    """The model file that `name` stands for; None for anything else."""
+    from sk_deploy.models import shipped_models
+
+    if name.suffix == ".onnx" and name.is_file():
+        return name
+    return shipped_models().get(str(name))

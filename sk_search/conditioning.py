@@ -100,9 +100,10 @@ class Stem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            mean = self.weight.mean((2, 3), keepdim=True) - self.sum_scale / self.kernel_size**2 * self.sums[..., None, None]
+            sums = self.sum_scale / self.kernel_size**2 * self.sums  # of each tap
+            shift = sums - self.weight.mean((2, 3))
             x = F.pad(x, [self.stride] * 4, mode="reflect")
-            return F.conv2d(x, self.weight - mean, self.bias, stride=self.stride)
+            return F.conv2d(x, self.weight + shift[..., None, None], self.bias, stride=self.stride)
 
 
 def first_convolution(conditioning: str, filters: int) -> nn.Module:

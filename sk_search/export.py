@@ -11,14 +11,11 @@ import copy
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
-import onnxruntime
 import onnxsim
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sk_deploy.convert import deliver, halve, plan_targets
 from sk_deploy.darktable import check_noise, check_tiles
@@ -30,15 +27,15 @@ from sk_deploy.spec import ModelSpec
 from .channel_attention import ChannelAttention
 from .config import MosaicConfig, RunConfig
 from .dead_leaves import dead_leaves
-from .distil import choices_of, load_network, load_supernet
+from .distil import load_network
 from .evaluate import denoise_mosaic, self_ensemble
 from .finetune import trained_stage
 from .halo import measure_halo
 from .layers import Block
 from .mosaics import sample_mosaics
-from .nets import superconvs
 from .noise_synthesis import add_noise
 from .pictures import Picture, develop_alike
+from .proof import distillation_parity, example, relative_difference, run_onnx
 from .report import write_report
 from .run import load_config, load_genotype, write_json
 from .stages import finish_stages
@@ -101,14 +98,14 @@ def prove(run: Path, net: nn.Module, config: RunConfig) -> tuple[onnx.ModelProto
     raw_model = to_onnx(net, blind=config.net.conditioning == "none")
     model, _ = onnxsim.simplify(raw_model)
     onnx.checker.check_model(model)
-    planes, noise = _example(2, config.mosaic.patch_px // 2)
+    planes, noise = example(2, config.mosaic.patch_px // 2)
     with torch.no_grad():
         expected = net(planes, noise).numpy()
-    exported = _run_onnx(raw_model, planes, noise)
-    simplified = _run_onnx(model, planes, noise)
+    exported = run_onnx(raw_model, planes, noise)
+    simplified = run_onnx(model, planes, noise)
     parity = distillation_parity(run, config) | {
-        "torch_onnx": _relative(exported, expected),
-        "onnx_simplified": _relative(simplified, exported),
+        "torch_onnx": relative_difference(exported, expected),
+        "onnx_simplified": relative_difference(simplified, exported),
     }
     (run / "export").mkdir(exist_ok=True)
     write_json(run / "export" / "parity.json", {**parity, "limits": _LIMITS})
@@ -127,7 +124,7 @@ def to_onnx(net: nn.Module, blind: bool) -> onnx.ModelProto:
         if isinstance(module, Block):
             module.fold()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it names every package that it could use
-    planes, noise = _example(2, 64)
+    planes, noise = example(2, 64)
     axes = {0: "batch", 2: "height", 3: "width"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter about itself
@@ -142,22 +139,6 @@ def to_onnx(net: nn.Module, blind: bool) -> onnx.ModelProto:
             verbose=False,
         )
     return program.model_proto
-
-
-def distillation_parity(run: Path, config: RunConfig) -> dict[str, float]:
-    """Largest difference between the supernet under the genotype's choice and the distilled network."""
-    supernet, distilled = load_supernet(run).eval(), load_network(run, "distilled").eval()
-    choices = choices_of(load_genotype(run))
-    parity = {}
-    for name, dtype in (("float64", torch.float64), ("float32", torch.float32)):
-        supernet.to(dtype), distilled.to(dtype)
-        for conv_name, conv in superconvs(supernet).items():
-            conv.superkernel.choose(choices[conv_name])
-        planes, noise = (x.to(dtype) for x in _example(2, config.mosaic.patch_px // 2))
-        with torch.no_grad():
-            difference = supernet(planes, noise) - distilled(planes, noise)
-        parity[f"supernet_distilled_{name}"] = float(difference.abs().max())
-    return parity
 
 
 @torch.no_grad()
@@ -204,22 +185,3 @@ def _pooling(net: nn.Module) -> str:
         if isinstance(module, ChannelAttention):
             return f"{module.window_px}×{module.window_px} packed pixels"
     return "none"
-
-
-def _example(batch: int, side: int) -> tuple[Tensor, Tensor]:
-    """Seeded planes [batch,4,side,2·side], some negative and some above white, and noise levels [batch,2]."""
-    generator = torch.Generator().manual_seed(0)
-    planes = torch.rand((batch, 4, side, 2 * side), generator=generator) * 1.1 - 0.05
-    levels = torch.tensor([[1e-3, 1e-5], [2e-2, 4e-4]])[:batch]
-    return planes, levels
-
-
-def _run_onnx(model: onnx.ModelProto, planes: Tensor, noise: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    feeds = {"input": planes.numpy(), "noise": noise.numpy()}
-    names = {i.name for i in session.get_inputs()}
-    return session.run(None, {name: value for name, value in feeds.items() if name in names})[0]
-
-
-def _relative(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
-    return float(np.abs(a - b).max() / np.ptp(b))

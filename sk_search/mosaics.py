@@ -88,7 +88,7 @@ def _random_crops(
     flip = _coins((2, batch, 1), generator)
     i = torch.where(flip > 0, patch_px - 1 - i, i)  # [2,B,P+2m]
     rows, columns = (size - 1 - (size - 1 - (corner + i).abs()).abs()).unbind()
-    # Whole lines first, then sites of those few: a CPU copies the one at once and keeps the other in its cache.
+    # Whole lines, then the sites in them: a CPU copies the first at once and has the second in its cache.
     line = (scene * 3 + torch.arange(3, device=device)[:, None]) * size + rows.clamp_min(0)[:, None]
     lines = scenes.reshape(-1, size).index_select(0, line.flatten()).view(batch, 3, -1)  # [B,3,(P+2m)·S]
     nth = torch.arange(rows.shape[1], device=device).expand(batch, -1)

@@ -17,7 +17,8 @@ def finish_stages(run: Path, report: Report) -> None:
     """Distil and fine-tune, or go on with that. ConfigError when the search went on after distilling."""
     if not (run / "genotype.json").is_file():
         distil(run)
-    if load_genotype(run).get("supernet") != supernet_digest(run):
+    genotype = load_genotype(run)
+    if "adopted" not in genotype and genotype.get("supernet") != supernet_digest(run):
         raise ConfigError(
             f"{run} was searched on after it was distilled: move {run / 'genotype.json'} and "
             f"{run / 'finetuned'} away, then try again"

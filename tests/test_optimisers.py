@@ -1,4 +1,4 @@
-"""Muon: its update is the nearest orthogonal matrix but for the known looseness, whatever the gradient's scale."""
+"""Muon: its update is nearly the nearest orthogonal matrix, whatever the gradient's scale."""
 
 import pytest
 import torch
@@ -21,7 +21,9 @@ def test_singular_values_move_to_one(shape: tuple[int, int, int]) -> None:
     assert moved.max() < 1.25
     # The singular vectors stay: in their frame the update is diagonal.
     inside = u.mT @ y @ v.mT
-    torch.testing.assert_close(inside, torch.diag_embed(inside.diagonal(dim1=-2, dim2=-1)), rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        inside, torch.diag_embed(inside.diagonal(dim1=-2, dim2=-1)), rtol=0, atol=1e-10
+    )
 
 
 def test_what_has_no_gradient_gets_no_step() -> None:

@@ -69,7 +69,9 @@ def test_a_step_reads_nothing_back(tmp_path, monkeypatch, kind):
     trainer = trainer_of(kind, tmp_path)
     trainer._train_step()  # constants are made once
     for optimiser in [*trainer.optimisers, trainer.structure.optimiser]:
-        if isinstance(optimiser, torch.optim.Adam):  # reads its step count, which on CUDA it keeps on the host
+        if isinstance(
+            optimiser, torch.optim.Adam
+        ):  # reads its step count, which on CUDA it keeps on the host
             monkeypatch.setattr(optimiser, "step", lambda: None)
     with Waits() as waits:
         trainer._train_step()

@@ -1,0 +1,125 @@
+"""A model file becomes a run again: the same network, trained on, exported with its proofs."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from skdn_cli.main import skdn
+
+from sk_deploy.errors import ConfigError, ModelError
+from sk_deploy.model_file import read_model
+from sk_deploy.spec import METADATA_KEY
+from sk_search.adopt import adopt
+from sk_search.dead_leaves import dead_leaves
+from sk_search.distil import load_network
+from sk_search.proof import example, relative_difference, run_onnx
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(skdn, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module", params=["compact-unet", "skipinit-unet"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of a few steps: enough for factors that are not zero."""
+    folder = tmp_path_factory.mktemp("made")
+    arguments = ["--preset", "tiny", "--arch", request.param, "--steps", 4, "--out", folder / "run"]
+    for command in (
+        ["search", *arguments],
+        ["distil", folder / "run"],
+        ["finetune", folder / "run", "--steps", 4],
+        ["export", folder / "run", folder / "first.onnx"],
+    ):
+        assert run(*command).exit_code == 0
+    return folder / "first.onnx"
+
+
+def test_the_adopted_network_is_the_model(model: Path, tmp_path: Path) -> None:
+    adopt(model, tmp_path / "run")
+    net = load_network(tmp_path / "run", "distilled").eval()
+    planes, noise = example(2, 64)
+    with torch.no_grad():
+        ours = net(planes, noise).numpy()
+    theirs = run_onnx(onnx.load(model), planes, noise)
+    assert relative_difference(ours, theirs) <= 1e-5
+    assert np.abs(ours - planes.numpy()).max() > 1e-3  # it denoises, so the comparison says something
+
+
+def test_a_model_is_trained_on_and_exported(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "photographs").mkdir()
+    for i, scene in enumerate(dead_leaves(2, 520, seed=0)):
+        picture = (255 * scene.clamp(0, 1).permute(1, 2, 0)).byte().numpy()
+        assert cv2.imwrite(str(tmp_path / "photographs" / f"{i}.png"), picture)
+    source = ["--data", tmp_path / "photographs"]
+    result = run("finetune", model, "--out", tmp_path / "mine", *source, "--steps", 2)
+    assert result.exit_code == 0, result.output
+    assert f"skdn export {tmp_path / 'mine'}" in result.output
+    assert run("finetune", tmp_path / "mine", "--resume", "--steps", 4).exit_code == 0
+    result = run("export", tmp_path / "mine", tmp_path / "second.onnx")
+    assert result.exit_code == 0, result.output
+    first, second = (read_model(path)[1] for path in (model, tmp_path / "second.onnx"))
+    assert second.genotype["superkernels"] == first.genotype["superkernels"]
+    assert second.genotype["adopted"] == "first"
+    for name in ("supernet_distilled_float64", "supernet_distilled_float32"):
+        assert second.parity[name] == first.parity[name]
+    config = json.loads((tmp_path / "mine" / "config.json").read_text())["config"]
+    assert config["data"] == [str(tmp_path / "photographs")]
+
+
+def test_a_run_keeps_its_place_and_data(model: Path, tmp_path: Path) -> None:
+    adopt(model, tmp_path)
+    for option in (["--out", tmp_path / "other"], ["--data", "dead-leaves"]):
+        result = run("finetune", tmp_path, *option)
+        assert result.exit_code == 2
+        assert "are for a MODEL" in result.output
+    assert "give its folder" in run("finetune", model, "--resume").output
+    with pytest.raises(ConfigError, match="holds a run already"):
+        adopt(model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("facts", "complaint"),
+    [
+        ({"precision": "float16"}, "only float32 models"),
+        ({"pooling": "64×64 packed pixels"}, "only float32 models"),
+        ({"genotype": {}}, "does not say how its network is built"),
+    ],
+)
+def test_what_cannot_be_adopted(model: Path, tmp_path: Path, facts: dict, complaint: str) -> None:
+    with pytest.raises(ModelError, match=complaint):
+        adopt(rewritten(model, tmp_path, facts), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_graph_of_another_network_is_refused(model: Path, tmp_path: Path) -> None:
+    genotype = read_model(model)[1].genotype
+    genotype["superkernels"][0]["kernel"] = 8 - genotype["superkernels"][0]["kernel"]  # 3 for 5, 5 for 3
+    with pytest.raises(ModelError, match="not what its genotype describes"):
+        adopt(rewritten(model, tmp_path, {"genotype": genotype}), tmp_path / "run")
+
+
+def test_a_graph_with_other_weights_outside_its_convolutions_is_refused(model: Path, tmp_path: Path) -> None:
+    """Say, of a version whose front end was another: its convolutions fit, its results do not."""
+    proto = onnx.load(model)
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and not tensor.dims:
+            number = onnx.numpy_helper.to_array(tensor) * np.float32(2)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(number.astype(np.float32), tensor.name))
+    onnx.save(proto, tmp_path / "other.onnx")
+    with pytest.raises(ModelError, match="differs by"):
+        adopt(tmp_path / "other.onnx", tmp_path / "run")
+
+
+def rewritten(model: Path, folder: Path, facts: dict) -> Path:
+    """The model with other facts about itself."""
+    proto = onnx.load(model)
+    for entry in proto.metadata_props:
+        if entry.key == METADATA_KEY:
+            entry.value = json.dumps({**json.loads(entry.value), **facts})
+    onnx.save(proto, folder / "other.onnx")
+    return folder / "other.onnx"
