@@ -158,7 +158,7 @@ def _condition(graph: Graph, kind: str) -> tuple[str, int, Callable[[str], str]]
 
     def restore(residual: str) -> str:
         curved = op("Mul", op("Mul", shot, number(0.25)), residual)
-        return op("Mul", residual, op("Add", s, curved))
+        return op("Add", op("Mul", residual, op("Add", s, curved)), shot)
 
     return z, 4, restore
 
