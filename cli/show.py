@@ -24,9 +24,15 @@ import click
     metavar="FILE",
     help="Write the comparison as a page, with a plot.",
 )
-@click.option("--force", is_flag=True, help="Overwrite that page.")
+@click.option(
+    "--svg",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw the architecture that one run or model has.",
+)
+@click.option("--force", is_flag=True, help="Overwrite that page or drawing.")
 @click.option("--json", "as_json", is_flag=True, help="Facts as JSON on stdout.")
-def command(paths: tuple[Path, ...], html: Path | None, force: bool, as_json: bool) -> None:
+def command(paths: tuple[Path, ...], html: Path | None, svg: Path | None, force: bool, as_json: bool) -> None:
     """Describe a run directory or a model file, or compare several runs.
 
     A folder of runs stands for all of them. Runs that differ only in the seed are summed up as mean ±
@@ -35,8 +41,14 @@ def command(paths: tuple[Path, ...], html: Path | None, force: bool, as_json: bo
     several = len(paths) > 1 or _holds_runs(paths[0])
     if not several and html:
         raise click.UsageError("--html is for comparing: give several runs, or a folder of them")
+    if several and svg:
+        raise click.UsageError("--svg draws one network: give one run or model")
     if not several:
         facts = summary(paths[0])
+        if svg:
+            from sk_search.report_architecture import write_architecture
+
+            write_architecture(_genotype(paths[0]), svg, force)
         if as_json:
             click.echo(json.dumps(facts, indent=1, ensure_ascii=False))
         else:
@@ -100,6 +112,22 @@ def _model_facts(path: Path) -> dict[str, Any]:
         "superkernels": _superkernels(spec.genotype),
         "next": f"skdn denoise INPUT --model {path} --ensemble",
     }
+
+
+def _genotype(path: Path) -> dict[str, Any]:
+    """Of a run or a model. ConfigError for a run that has not been distilled."""
+    if path.is_file():
+        from sk_deploy.model_file import read_model
+
+        return read_model(path)[1].genotype
+
+    from sk_deploy.errors import ConfigError
+    from sk_search.record import read_record
+
+    genotype = read_record(path).genotype
+    if genotype is None:
+        raise ConfigError(f"{path} has nothing to draw yet: `skdn distil {path}` reads it from the search")
+    return genotype
 
 
 def _run_facts(path: Path) -> dict[str, Any]:

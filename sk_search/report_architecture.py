@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from html import escape
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
+from sk_deploy.errors import SkdnError
 from sk_deploy.genotype import Gene, genes
+from sk_deploy.whole import whole
 
 KERNEL_COLOURS = {1: "#9aa5b0", 3: "#3d8bd4", 5: "#eb9d2a", 7: "#a8326f", 9: "#5b3fa8"}
 """Kernel size -> colour, the same in every figure: on white and on black, in print, for any eyes."""
@@ -67,6 +70,14 @@ def draw_architecture(genotype: dict[str, Any]) -> str:
         f'viewBox="0 0 {width:g} {y + 58:g}" width="{width:g}"><style>{_STYLE}</style>'
         f"{body}{_moved(legend, 0, y + 14)}</svg>"
     )
+
+
+def write_architecture(genotype: dict[str, Any], path: Path, force: bool = False) -> None:
+    """The drawing as a file. Raises SkdnError where one is already, unless `force`."""
+    if path.exists() and not force:
+        raise SkdnError(f"{path} exists: choose another name, or overwrite it with --force")
+    with whole(path) as temporary:
+        temporary.write_text(draw_architecture(genotype) + "\n", encoding="utf-8")
 
 
 def kernel_colour(kernel: int) -> str:

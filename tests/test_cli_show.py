@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import onnx
 import pytest
@@ -184,6 +185,20 @@ def test_what_is_neither_gets_one_line(tmp_path: Path, wrong: str) -> None:
     with pytest.raises(kind, match=message) as caught:
         show(path)
     assert "\n" not in str(caught.value)
+
+
+def test_the_architecture_is_drawn_into_a_file(tmp_path: Path) -> None:
+    run, target = make_run(tmp_path / "run"), tmp_path / "net.svg"
+    assert skdn("show", run, "--svg", target).returncode == 0
+    genotype = json.loads((run / "genotype.json").read_text())
+    drawn = ElementTree.parse(target).getroot().attrib["aria-label"]
+    assert drawn.endswith(f"{len(genotype['superkernels'])} superkernels")
+    again = skdn("show", run, "--svg", target)
+    assert (again.returncode, again.stderr.count("\n")) == (1, 1)
+    assert "--force" in again.stderr
+    (run / "genotype.json").unlink()
+    assert "skdn distil" in skdn("show", run, "--svg", tmp_path / "other.svg").stderr
+    assert skdn("show", run, make_run(tmp_path / "other"), "--svg", target).returncode == 2
 
 
 def test_error_reaches_the_shell_in_one_line(tmp_path: Path) -> None:

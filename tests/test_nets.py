@@ -1,5 +1,6 @@
 """The networks, their cost, and distillation as an equality."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -203,6 +204,19 @@ def test_a_denoised_anscombe_plane_keeps_its_brightness():
         z, restore = Anscombe()(x, torch.tensor([[shot, read]]))
         bias = float(restore(2 * (z.mean() - z)).mean()) - signal
         assert abs(bias) < 0.15 * shot / 4  # without its correction: all of it
+
+
+@pytest.mark.parametrize("arch", config.ARCHS)
+def test_folded_factors_change_nothing(arch):
+    net = trained_like(build_supernet(ARCH_NETS[arch], StructureConfig())).double().eval()
+    folded = copy.deepcopy(net)
+    for module in folded.modules():
+        if isinstance(module, Block):
+            module.fold()
+    assert not any(name.endswith("alpha") for name, _ in folded.named_parameters())
+    x = torch.rand(2, 4, 16, 24, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x, NOISE), net(x, NOISE), rtol=0, atol=1e-12)
 
 
 def test_the_stem_sees_differences_whatever_the_level():
