@@ -30,6 +30,7 @@ from .layers import Block
 from .nets import Network, build_network
 from .presets import PRESETS
 from .proof import example, relative_difference, run_onnx
+from .rescale import FEATURE_SCALE, rescale_features
 from .run import claim_folder, create_run, write_json
 
 _LIMIT = 1e-5
@@ -88,6 +89,7 @@ def _network(content: bytes, spec: ModelSpec, name: str) -> Network:
             weight = weight - mean[..., None, None]
         module.weight.copy_(weight)
         module.bias.copy_(bias)
+    rescale_features(net, 1 / FEATURE_SCALE)
     difference = relative_difference(
         net(planes, noise).numpy(), run_onnx(onnx.load_model_from_string(content), planes, noise)
     )

@@ -138,7 +138,7 @@ class TrainConfig:
     batch: int = 16
     optimiser: str = "muon"
     """"muon" for the weights of convolutions and Adam for the rest, or "adam" for all (paper)."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 8e-3
     schedule: str = "cosine"
     """"cosine" to a hundredth of the learning rate, or "constant" (paper)."""
     warmup_steps: int = 200

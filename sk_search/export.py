@@ -33,10 +33,12 @@ from .finetune import trained_stage
 from .halo import measure_halo
 from .layers import Block
 from .mosaics import sample_mosaics
+from .nets import Network
 from .noise_synthesis import add_noise
 from .pictures import Picture, develop_alike
 from .proof import distillation_parity, example, relative_difference, run_onnx
 from .report import write_report
+from .rescale import FEATURE_SCALE, rescale_features
 from .run import load_config, load_genotype, write_json
 from .stages import finish_stages
 from .training import Report
@@ -90,7 +92,7 @@ def export(
     return spec
 
 
-def prove(run: Path, net: nn.Module, config: RunConfig) -> tuple[onnx.ModelProto, dict[str, float]]:
+def prove(run: Path, net: Network, config: RunConfig) -> tuple[onnx.ModelProto, dict[str, float]]:
     """The simplified graph of `net`, and the differences that were measured on the way to it.
 
     They are stored in run/export/parity.json, also when one is too large and ModelError is raised.
@@ -117,9 +119,13 @@ def prove(run: Path, net: nn.Module, config: RunConfig) -> tuple[onnx.ModelProto
     return model, parity
 
 
-def to_onnx(net: nn.Module, blind: bool) -> onnx.ModelProto:
-    """The graph of a fixed network, blocks' factors folded away, its axes named batch, height and width."""
+def to_onnx(net: Network, blind: bool) -> onnx.ModelProto:
+    """The graph of a fixed network, its axes named batch, height and width.
+
+    Blocks' factors are folded into their convolutions, and features have the scale that float16 can hold.
+    """
     net = copy.deepcopy(net)
+    rescale_features(net, FEATURE_SCALE)
     for module in net.modules():
         if isinstance(module, Block):
             module.fold()

@@ -85,7 +85,7 @@ def base() -> RunConfig:
 
 
 def _shipped(name: str, net: NetConfig, structure: StructureConfig) -> RunConfig:
-    train = TrainConfig(batch=16, learning_rate=8e-3)
+    train = TrainConfig(batch=16)
     return RunConfig(
         preset=name,
         net=net,

@@ -40,13 +40,14 @@ def shipped() -> onnx.ModelProto:
 def test_convolutions_are_half_and_what_surrounds_them_is_not():
     half = to_half(shipped())
     types = types_of(half)
-    kinds = {"Conv": set(), "DepthToSpace": set(), "Sqrt": set(), "Div": set(), "AveragePool": set()}
+    kinds = {"Conv": set(), "DepthToSpace": set(), "Sqrt": set(), "Div": set()}
     for node in half.graph.node:
         kinds.setdefault(node.op_type, set()).add(types[node.output[0]])
     convolutions = [types[node.output[0]] for node in half.graph.node if node.op_type == "Conv"]
     assert convolutions[0] == TensorProto.FLOAT  # its differences are of planes that reach hundreds
-    assert {*convolutions[1:]} == kinds["DepthToSpace"] == {TensorProto.FLOAT16}
-    assert kinds["Sqrt"] == kinds["Div"] == kinds["AveragePool"] == {TensorProto.FLOAT}  # the front end
+    assert {*convolutions[1:]} == kinds["Resize"] == {TensorProto.FLOAT16}
+    assert kinds["Sqrt"] == kinds["Div"] == {TensorProto.FLOAT}  # the front end
+    assert kinds["DepthToSpace"] == {TensorProto.FLOAT}  # behind the last
     assert [node.op_type for node in half.graph.node].count("Cast") == 2  # in once, out once
     assert {value.type.tensor_type.elem_type for value in (*half.graph.input, *half.graph.output)} == {
         TensorProto.FLOAT
@@ -60,7 +61,7 @@ def test_base_iso_needs_the_front_end_in_float32():
     assert np.float16(1e-8) == np.float16(1e-10) == 0
     model = shipped()
     cost = half_cost(model, to_half(model), blind=False, multiple=8)
-    assert cost.psnr_db > 80
+    assert cost.psnr_db > 75
     assert -LIMIT_DB < cost.cost_db < LIMIT_DB / 5
 
 

@@ -16,6 +16,7 @@ from sk_search.layers import CONVOLUTIONS, Block
 from sk_search.nets import ARCHS, SUPERKERNELS, build_network, build_supernet, superconvs
 from sk_search.prefix import JointSuperkernel
 from sk_search.presets import PRESETS, tiny
+from sk_search.rescale import FEATURE_SCALE, rescale_features
 from sk_search.strategies import argmax_choices, round_up
 from sk_search.structure import Structure
 from sk_search.superkernel import Choice, Superkernel
@@ -217,6 +218,21 @@ def test_folded_factors_change_nothing(arch):
     x = torch.rand(2, 4, 16, 24, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(folded(x, NOISE), net(x, NOISE), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+@pytest.mark.parametrize("arch", config.ARCHS)
+def test_the_scale_of_features_changes_no_bit(arch, conditioning):
+    net_config = replace(ARCH_NETS[arch], conditioning=conditioning)
+    net = trained_like(build_supernet(net_config, StructureConfig())).eval()
+    fixed = cut(net, argmax_choices(net, round_to=2))
+    scaled = copy.deepcopy(fixed)
+    rescale_features(scaled, FEATURE_SCALE)
+    x = torch.rand(2, 4, 16, 24)
+    with torch.no_grad():
+        assert torch.equal(scaled(x, NOISE.float()), fixed(x, NOISE.float()))
+    if arch != "attention-unet":
+        assert not torch.equal(scaled.head.weight, fixed.head.weight)
 
 
 def test_the_stem_sees_differences_whatever_the_level():

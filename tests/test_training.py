@@ -15,7 +15,7 @@ from training_runs import Interrupted, assert_same_run, interrupt_at, small_conf
 from sk_deploy import Denoiser, NoiseProfile
 from sk_deploy.errors import ConfigError, ModelError
 from sk_deploy.spec import METADATA_KEY, ModelSpec
-from sk_search import export as export_module
+from sk_search import proof
 from sk_search.dead_leaves import dead_leaves
 from sk_search.distil import distil, load_network
 from sk_search.evaluate import psnr_db, self_ensemble
@@ -172,7 +172,7 @@ def test_tiles_with_the_measured_halo_equal_the_whole(searched, tmp_path):
 def test_a_failed_gate_refuses_the_export(searched, tmp_path, monkeypatch):
     if not (searched / "genotype.json").exists():
         distil(searched)
-    real = export_module.load_network
+    real = proof.load_network
 
     def damaged(run, stage):
         net = real(run, stage)
@@ -181,7 +181,7 @@ def test_a_failed_gate_refuses_the_export(searched, tmp_path, monkeypatch):
                 net.tail.bias += 1e-3
         return net
 
-    monkeypatch.setattr(export_module, "load_network", damaged)
+    monkeypatch.setattr(proof, "load_network", damaged)
     with pytest.raises(ModelError, match="not exported: supernet_distilled"):
         export(searched, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
