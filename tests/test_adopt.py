@@ -1,6 +1,7 @@
 """A model file becomes a run again: the same network, trained on, exported with its proofs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from skdn_cli.main import skdn
+from training_runs import small_config
 
 from sk_deploy.errors import ConfigError, ModelError
 from sk_deploy.model_file import read_model
@@ -17,7 +19,10 @@ from sk_deploy.spec import METADATA_KEY
 from sk_search.adopt import adopt
 from sk_search.dead_leaves import dead_leaves
 from sk_search.distil import load_network
+from sk_search.export import export
+from sk_search.presets import PRESETS
 from sk_search.proof import example, relative_difference, run_onnx
+from sk_search.search import search
 
 
 def run(*arguments: object) -> Result:
@@ -28,15 +33,17 @@ def run(*arguments: object) -> Result:
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of a few steps: enough for factors that are not zero."""
     folder = tmp_path_factory.mktemp("made")
-    arguments = ["--preset", "tiny", "--arch", request.param, "--steps", 4, "--out", folder / "run"]
-    for command in (
-        ["search", *arguments],
-        ["distil", folder / "run"],
-        ["finetune", folder / "run", "--steps", 4],
-        ["export", folder / "run", folder / "first.onnx"],
-    ):
-        assert run(*command).exit_code == 0
+    config = small_config()
+    net = replace(config.net, arch=request.param, widths=(16, 16), round_to=8)
+    search(folder / "run", replace(config, net=net))
+    export(folder / "run", folder / "first.onnx", licence="CC0-1.0")
     return folder / "first.onnx"
+
+
+@pytest.fixture(autouse=True)
+def trained_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adopted models are trained on as the default preset is: here with one of a few steps."""
+    monkeypatch.setitem(PRESETS, "small", small_config)
 
 
 def test_the_adopted_network_is_the_model(model: Path, tmp_path: Path) -> None:
@@ -52,7 +59,7 @@ def test_the_adopted_network_is_the_model(model: Path, tmp_path: Path) -> None:
 
 def test_a_model_is_trained_on_and_exported(model: Path, tmp_path: Path) -> None:
     (tmp_path / "photographs").mkdir()
-    for i, scene in enumerate(dead_leaves(2, 520, seed=0)):
+    for i, scene in enumerate(dead_leaves(2, 512, seed=0)):
         picture = (255 * scene.clamp(0, 1).permute(1, 2, 0)).byte().numpy()
         assert cv2.imwrite(str(tmp_path / "photographs" / f"{i}.png"), picture)
     source = ["--data", tmp_path / "photographs"]
