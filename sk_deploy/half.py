@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-BOUND = 1024.0
+BOUND = 64.0
 """Features are cut at this magnitude on their way into float16, whose largest number is 65504. At the noise
 levels of training none is larger; far below them (an artificial picture without noise) the layers behind it
 would overflow."""
