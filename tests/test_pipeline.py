@@ -198,10 +198,10 @@ def test_the_shipped_model(tmp_path: Path, half: bool) -> None:
 
     from sk_deploy.models import find_model
 
-    path = find_model(DEFAULT_MODEL)
+    path = find_model("nano")
     if half:
         path = tmp_path / "half.onnx"
-        onnx.save(to_half(onnx.load(find_model(DEFAULT_MODEL))), path)
+        onnx.save(to_half(onnx.load(find_model("nano"))), path)
     denoiser = Denoiser(Session(path, "cpu", threads=1))
     counts, levels = raw(330, 275)
     mosaic = normalise(counts, levels)
