@@ -199,7 +199,7 @@ def change(run, section, **facts):
     ("section", "facts", "says"),
     [
         ("net", {"widths": [8, 16]}, "net.widths: 8,8 → 8,16"),
-        ("search", {"learning_rate": 0.5}, "train.learning_rate: 0.001 → 0.5"),
+        ("search", {"learning_rate": 0.5}, "train.learning_rate: 0.008 → 0.5"),
         ("noise", {"bits": [12, 12]}, "noise.bits: 10,14 → 12,12"),
     ],
 )
