@@ -17,8 +17,8 @@ import numpy as np
 
 BOUND = 64.0
 """Features are cut at this magnitude on their way into float16, whose largest number is 65504. At the noise
-levels of training none is larger; far below them (an artificial picture without noise) the layers behind it
-would overflow."""
+levels of training none is larger, at the scale that an export gives them (a 64th of planes that reach
+hundreds); far below them (an artificial picture without noise) the layers behind it would overflow."""
 _BOUNDS = (("half_low", -BOUND), ("half_high", BOUND))
 _STAYS_FLOAT = {"Resize": (1, 2)}
 """Operator -> inputs that are float32 whatever the type of the data."""

@@ -47,13 +47,14 @@ def adopt(model: str | Path, run: Path, data: tuple[str, ...] = ()) -> None:
     """
     path = find_model(model)
     content, spec = read_model(path)
-    net = _network(content, spec, path.name)
+    net_config = _net_config(spec, path.name)
+    net = _network(onnx.load_model_from_string(content), spec, net_config, path.name)
     preset = PRESETS["small"]()
     config = replace(
         preset,
         preset=spec.name,
         data=data or preset.data,
-        net=_net_config(spec, path.name),
+        net=net_config,
         structure=StructureConfig(type=spec.genotype["type"], mode=spec.genotype["mode"]),
         finetune=replace(preset.finetune, learning_rate=_SLOWER * preset.finetune.learning_rate),
     )
@@ -68,18 +69,18 @@ def adopt(model: str | Path, run: Path, data: tuple[str, ...] = ()) -> None:
 
 
 @torch.no_grad()
-def _network(content: bytes, spec: ModelSpec, name: str) -> Network:
+def _network(model: onnx.ModelProto, spec: ModelSpec, net_config: NetConfig, name: str) -> Network:
     """The network that `spec` describes with the weights of the file's graph."""
     if spec.precision != "float32" or spec.pooling != "none":
         raise ModelError(
             f"model {name}: only float32 models without channel attention can be trained on: continue its run"
         )
-    net = build_network(_net_config(spec, name), choices_of(spec.genotype)).eval()
+    net = build_network(net_config, choices_of(spec.genotype)).eval()
     for module in net.modules():
         if isinstance(module, Block) and module.alpha is not None:
             module.alpha.fill_(1.0)
     planes, noise = example(2, 2 * spec.multiple * 8)
-    modules, weights = _in_running_order(net, planes, noise), _convolutions(content)
+    modules, weights = _in_running_order(net, planes, noise), _convolutions(model.graph)
     if [tuple(m.weight.shape) for m in modules] != [tuple(w.shape) for w, _ in weights]:
         raise ModelError(f"model {name}: its graph is not what its genotype describes: export it again")
     for module, (weight, bias) in zip(modules, weights, strict=True):
@@ -90,9 +91,7 @@ def _network(content: bytes, spec: ModelSpec, name: str) -> Network:
         module.weight.copy_(weight)
         module.bias.copy_(bias)
     rescale_features(net, 1 / FEATURE_SCALE)
-    difference = relative_difference(
-        net(planes, noise).numpy(), run_onnx(onnx.load_model_from_string(content), planes, noise)
-    )
+    difference = relative_difference(net(planes, noise).numpy(), run_onnx(model, planes, noise))
     if not difference <= _LIMIT:
         raise ModelError(
             f"model {name}: differs by {difference:.1e} from the network that it describes: export it again"
@@ -121,9 +120,8 @@ def _in_running_order(net: nn.Module, planes: Tensor, noise: Tensor) -> list[Any
     return modules
 
 
-def _convolutions(content: bytes) -> list[tuple[Tensor, Tensor]]:
+def _convolutions(graph: onnx.GraphProto) -> list[tuple[Tensor, Tensor]]:
     """Weights and bias of every convolution of a graph, in order; a bias that is absent is 0."""
-    graph = onnx.load_model_from_string(content).graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
 
     def tensor(name: str) -> Tensor:
