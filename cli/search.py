@@ -59,6 +59,9 @@ from sk_search.presets import PRESETS
     "--two-level", is_flag=True, help="Train weights and structure on different halves of the scenes."
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Training steps at most.")
+@click.option(
+    "--finetune-steps", type=click.IntRange(min=1), help="Training steps at most of the fine-tuning after it."
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option(
     "--seeds",
@@ -87,6 +90,7 @@ def command(
     lut: Path | None,
     two_level: bool,
     steps: int | None,
+    finetune_steps: int | None,
     seed: int,
     seeds: int | None,
     baselines: bool,
@@ -126,6 +130,8 @@ def command(
             anneal_steps = min(config.structure.anneal_steps, steps)
             structure = replace(config.structure, anneal_steps=anneal_steps)
             config = replace(config, structure=structure, search=replace(config.search, steps=steps))
+        if finetune_steps:
+            config = replace(config, finetune=replace(config.finetune, steps=finetune_steps))
         out = out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.structure.type}"
     several = is_study(out) if resume else bool(seeds or baselines)
     try:

@@ -89,7 +89,7 @@ def _shipped(name: str, net: NetConfig, structure: StructureConfig) -> RunConfig
     return RunConfig(
         preset=name,
         net=net,
-        structure=structure,
+        structure=replace(structure, learning_rate=1e-2),  # its default leaves so short a search undecided
         search=replace(train, steps=2_000, validate_every=500, compile=False),
         finetune=replace(train, steps=100_000, batch=8, patch_px=192, ema=0.999),
     )

@@ -27,6 +27,9 @@ from .relax import temperature
 from .superkernel import Choice, Superkernel
 
 _MULTIPLIER_RATE = 0.01
+STIFFNESS = 20.0
+"""Of the quadratic penalty: 5 % above a ceiling weigh as much as a multiplier of 1 at once, so that a search
+too short for its multipliers to grow meets its target too."""
 
 
 class Structure:
@@ -111,11 +114,12 @@ class Structure:
         return _mean_cost(costs, self.shared.node_weights)
 
     def penalty(self, progress: float) -> Tensor:
-        """Multiplier · log(expected cost / ceiling) where that is positive, over all targets; for the loss.
+        """(multiplier + stiffness/2 · v) · v, v = log(expected cost / ceiling) where positive; for the loss.
 
-        Dual ascent on a target instead of a weight that the user must guess: the multiplier grows while the
-        expected cost is above its ceiling and shrinks while it is below. There it pushes no more: a
-        multiplier that has grown for long would go on to the cheapest network before it had shrunk.
+        The sum over all targets. An augmented Lagrangian instead of a weight that the user must guess: the
+        multiplier grows while the expected cost is above its ceiling and shrinks while it is below. There it
+        pushes no more: a multiplier that has grown for long would go on to the cheapest network before it
+        had shrunk.
 
         The ceiling comes down from the cost of the undecided supernet to the target, and is there at half of
         the learning: 1×1 is a part of every kernel, so its weights are the first to be of use, and a search
@@ -123,12 +127,13 @@ class Structure:
         """
         cost = self.expected_cost() if self.targets else None
         learnt = (progress - self.config.frozen_share) / (1 - self.config.frozen_share)
-        above = 1 - min(1.0, max(0.0, 2 * learnt))
+        raised = 1 - min(1.0, max(0.0, 2 * learnt))
         self.violations = {
-            name: torch.log(getattr(cost, name) / t) - above * self.begun[name]
+            name: torch.log(getattr(cost, name) / t) - raised * self.begun[name]
             for name, t in self.targets.items()
         }
-        pushes = (self.multipliers[name] * v.clamp_min(0) for name, v in self.violations.items())
+        above = {name: v.clamp_min(0) for name, v in self.violations.items()}
+        pushes = ((self.multipliers[name] + STIFFNESS / 2 * v) * v for name, v in above.items())
         return sum(pushes, torch.zeros(()))
 
     def update(self, progress: float) -> None:

@@ -11,7 +11,7 @@ from sk_search.filterwise import FilterwiseSuperkernel
 from sk_search.nets import build_supernet
 from sk_search.prefix import CoupledSuperkernel
 from sk_search.presets import small, tiny
-from sk_search.structure import Structure
+from sk_search.structure import STIFFNESS, Structure
 from sk_search.superkernel import Choice
 
 NET = NetConfig(widths=(16, 32), kernels=(1, 3, 5), growth=(0.25, 0.5, 1.0), round_to=4)
@@ -164,7 +164,7 @@ def test_random_networks_come_close_in_a_small_space(target):
 
 
 def test_the_ceiling_comes_down_to_the_target_by_half_of_the_learning():
-    """Above it a multiplier pushes, below it nothing does, however large the multiplier has grown."""
+    """Above it multiplier and stiffness push, below it nothing does, however large the multiplier is."""
     config = StructureConfig(target_macs_per_mp=3e9)
     structure = Structure(build_supernet(tiny().net, config), config)
     structure.multipliers["macs_per_mp"] += 3.0
@@ -173,10 +173,10 @@ def test_the_ceiling_comes_down_to_the_target_by_half_of_the_learning():
 
     def violation(progress):
         penalty = float(structure.penalty(progress).detach())
-        assert penalty == pytest.approx(
-            3 * max(0.0, float(structure.violations["macs_per_mp"].detach())), abs=1e-6
-        )
-        return float(structure.violations["macs_per_mp"].detach())
+        found = float(structure.violations["macs_per_mp"].detach())
+        above = max(0.0, found)
+        assert penalty == pytest.approx((3 + STIFFNESS / 2 * above) * above, abs=1e-6)
+        return found
 
     assert violation(0.0) == violation(0.1) == pytest.approx(0, abs=1e-6)
     assert violation(0.325) == pytest.approx(begun / 2, rel=1e-3)

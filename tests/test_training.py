@@ -90,15 +90,28 @@ def test_early_stopping(tmp_path):
     assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 3
 
 
-def test_loss_is_the_gain_in_decibel():
+def grey_and_noisy():
+    """A grey patch at two levels of noise: clean, noise of mean 0 in each plane, its levels."""
     clean = torch.full((2, 4, 32, 32), 0.5)
-    noise = torch.tensor([[1e-3, 1e-4], [2e-2, 1e-3]])
-    sigma = (noise[:, :1] * 0.5 + noise[:, 1:]).sqrt().view(2, 1, 1, 1)
-    noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-    assert float(denoising_loss(noisy, clean, noise)) == pytest.approx(0, abs=0.3)
-    assert float(denoising_loss(clean + (noisy - clean) / 10**0.5, clean, noise)) == pytest.approx(
-        -10, abs=0.2
-    )
+    levels = torch.tensor([[1e-3, 1e-4], [2e-2, 1e-3]])
+    sigma = (levels[:, :1] * 0.5 + levels[:, 1:]).sqrt().view(2, 1, 1, 1)
+    noise = sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    return clean, noise - noise.mean((2, 3), keepdim=True), levels
+
+
+def test_loss_is_the_gain_in_decibel():
+    clean, noise, levels = grey_and_noisy()
+    assert float(denoising_loss(clean + noise, clean, levels)) == pytest.approx(0, abs=0.3)
+    assert float(denoising_loss(clean + noise / 10**0.5, clean, levels)) == pytest.approx(-10, abs=0.2)
+
+
+def test_loss_sees_a_shift_that_noise_hides():
+    """By three times what noise leaves of a plane's mean: a part in a hundred of the remaining error."""
+    clean, noise, levels = grey_and_noisy()
+    shift = 3 / 32 * (levels[:, 0] * 0.5 + levels[:, 1]).sqrt().view(2, 1, 1, 1)
+    even, shifted = (clean + noise + s for s in (0 * shift, shift))
+    assert float((shifted - clean).square().mean() / noise.square().mean()) < 1.02
+    assert float(denoising_loss(shifted, clean, levels) - denoising_loss(even, clean, levels)) > 0.25
 
 
 def test_self_ensemble_keeps_the_bayer_phase():
