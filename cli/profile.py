@@ -121,7 +121,9 @@ def command(
         return
 
     if plot is not None:
-        _check_place(plot, force, "plot")
+        from sk_deploy.whole import check_place
+
+        check_place(plot, force=force)
     with progress_bar(1) as advance:
         text, facts, measured = (
             _compare(compare, provider, tile, size, ensemble, runs or 50, advance)
@@ -201,16 +203,6 @@ def _compare(
     return describe_comparison(compared, models, peak), facts, plotted
 
 
-def _check_place(path: Path, force: bool, what: str) -> None:
-    """Before the minutes."""
-    from sk_deploy.errors import ConfigError
-
-    if path.exists() and not force:
-        raise ConfigError(f"{path} exists: --force overwrites it")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{path.parent} is not a folder: make it, or choose another place for the {what}")
-
-
 def _measure_table(
     path: Path,
     preset: str,
@@ -225,12 +217,13 @@ def _measure_table(
     from dataclasses import replace
 
     from sk_deploy.errors import ConfigError
+    from sk_deploy.whole import check_place
     from sk_search.lut_measure import measure_table
     from sk_search.presets import PRESETS
 
     if preset not in PRESETS:
         raise ConfigError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
-    _check_place(path, force, "table")
+    check_place(path, force=force)
     net = PRESETS[preset]().net
     table = measure_table(replace(net, arch=arch or net.arch), size, provider, runs, progress)
     table.write(path)

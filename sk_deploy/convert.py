@@ -17,7 +17,7 @@ from .model_file import read_model
 from .models import find_model
 from .noise import NoiseProfile
 from .spec import METADATA_KEY, ModelSpec
-from .whole import whole
+from .whole import check_place, whole
 
 
 def plan_targets(target: Path, darktable: bool, noise: NoiseProfile | None, force: bool) -> list[Path]:
@@ -34,11 +34,8 @@ def plan_targets(target: Path, darktable: bool, noise: NoiseProfile | None, forc
         targets.append(target.with_suffix(".dtmodel"))
     if noise is not None and targets[-1].suffix != ".dtmodel":
         raise ConfigError(f"{target} takes its noise level when it runs: --noise is for --darktable")
-    if not target.parent.is_dir():
-        raise ConfigError(f"{target.parent} is not a folder: make it, or choose another place for the model")
     for path in targets:
-        if path.exists() and not force:
-            raise ConfigError(f"{path} exists: --force overwrites it")
+        check_place(path, force=force)
     return targets
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import SkdnError
+from .errors import ConfigError, SkdnError
 
 try:
     import fcntl
@@ -22,6 +22,14 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _PART = re.compile(r"\.skdn-[0-9a-f]{16}\.part")
+
+
+def check_place(target: Path, *, force: bool) -> None:
+    """Before the work whose result goes there. Raises ConfigError: it exists, or its folder does not."""
+    if not target.parent.is_dir():
+        raise ConfigError(f"{target.parent} is not a folder: make it, or choose another place")
+    if target.exists() and not force:
+        raise ConfigError(f"{target} exists: --force overwrites it")
 
 
 @contextmanager

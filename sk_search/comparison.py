@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_deploy.errors import ConfigError
-from sk_deploy.whole import whole
+from sk_deploy.whole import check_place, whole
 
 from .benchmark import NOISY, Method
 from .classical import nlm
@@ -49,10 +49,7 @@ def check_picture(path: Path, *, force: bool) -> None:
     """Before minutes of measuring. Raises ConfigError for a name or place that will not do."""
     if path.suffix.lower() != ".png":
         raise ConfigError(f"{path}: expected a name that ends in .png")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{path.parent} is not a folder: make it, or choose another place")
-    if path.exists() and not force:
-        raise ConfigError(f"{path} exists: --force overwrites it")
+    check_place(path, force=force)
 
 
 def write_picture(path: Path, rgb: NDArray[np.uint8]) -> None:

@@ -12,9 +12,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from sk_deploy.errors import SkdnError
 from sk_deploy.genotype import Gene, genes
-from sk_deploy.whole import whole
+from sk_deploy.whole import check_place, whole
 
 KERNEL_COLOURS = {1: "#9aa5b0", 3: "#3d8bd4", 5: "#eb9d2a", 7: "#a8326f", 9: "#5b3fa8"}
 """Kernel size -> colour, the same in every figure: on white and on black, in print, for any eyes."""
@@ -73,9 +72,8 @@ def draw_architecture(genotype: dict[str, Any]) -> str:
 
 
 def write_architecture(genotype: dict[str, Any], path: Path, force: bool = False) -> None:
-    """The drawing as a file. Raises SkdnError where one is already, unless `force`."""
-    if path.exists() and not force:
-        raise SkdnError(f"{path} exists: choose another name, or overwrite it with --force")
+    """The drawing as a file. Raises ConfigError where one is already, unless `force`."""
+    check_place(path, force=force)
     with whole(path) as temporary:
         temporary.write_text(draw_architecture(genotype) + "\n", encoding="utf-8")
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from sk_deploy.errors import SkdnError
-from sk_deploy.whole import whole
+from sk_deploy.whole import check_place, whole
 
 from .compare import COSTS, Comparison
 from .compare_table import Table, caption, group_table, run_table, worth_grouping
@@ -15,9 +14,8 @@ from .report_pareto import draw_pareto
 
 
 def write_comparison(comparison: Comparison, path: Path, force: bool = False) -> None:
-    """Write the page to `path`. Raises SkdnError where a file is already, unless `force`."""
-    if path.exists() and not force:
-        raise SkdnError(f"{path} exists: choose another name, or overwrite it with --force")
+    """Write the page to `path`. Raises ConfigError where a file is already, unless `force`."""
+    check_place(path, force=force)
     first, *others = (comparison.cost, *(cost for cost in COSTS if cost != comparison.cost))
     large = draw_pareto(comparison, first)
     others = [cost for cost in others if any(getattr(group, cost) for group in comparison.groups)]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_deploy.errors import ConfigError
-from sk_deploy.whole import whole
+from sk_deploy.whole import check_place, whole
 
 from .benchmark import ENSEMBLE, SINGLE, Evaluation
 from .eval_set import EvalSet
@@ -32,10 +32,7 @@ def check_submission(path: Path, eval_set: EvalSet, *, force: bool) -> None:
     suffixes = (".mat",) if _is_plus(eval_set) else (".mat", ".csv")
     if path.suffix not in suffixes:
         raise ConfigError(f"{path}: expected a name that ends in {' or '.join(suffixes)}")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{path.parent} is not a folder: make it, or choose another place")
-    if path.exists() and not force:
-        raise ConfigError(f"{path} exists: --force overwrites it")
+    check_place(path, force=force)
 
 
 def write_submission(
