@@ -23,7 +23,7 @@ def small_config():
         scenes=12,
         net=NetConfig(widths=(16, 32), kernels=(1, 3, 5), growth=(0.25, 0.5, 1.0), round_to=4),
         mosaic=MosaicConfig(patch_px=32),
-        structure=StructureConfig(target_parameters=30_000),
+        structure=StructureConfig(target_parameters=40_000),
         search=train,
         finetune=replace(train, ema=0.9),
     )

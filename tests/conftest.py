@@ -1,0 +1,13 @@
+"""How the tests share a machine: a worker for each core, each on one thread, benchmarks alone."""
+
+import os
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports PyTorch, and in what a test starts
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """None: as many as there are cores. 0 where benchmarks were asked for: they print, too."""
+    return None if "not bench" in config.option.markexpr else 0
