@@ -1,4 +1,4 @@
-"""How the tests share a machine: a worker for each core, each on one thread, benchmarks alone."""
+"""How the tests share a machine: a file to a worker, a worker for each core, each on one thread."""
 
 import os
 
