@@ -56,11 +56,11 @@ class Anscombe(nn.Module):
     With its value at x = 0 subtracted, so that it stays finite as shot vanishes. With c = 3/8·shot² + read:
     z(x) = 2/shot·(√(shot·x + c) − √c) = x / (s + √c/2), s = √(shot·x + c)/2;
     z⁻¹(z(x) + r) = x + r·(2s + shot/4·r), which the network's residual ρ = 2r makes x + ρ·(s + shot/16·ρ).
-    The mean of z lies below z of the mean, so what that gives back of a denoised z is too dark: by shot/4 where
-    photo-electrons abound, by less near black. To second order in the noise it is by
-    shot/4·(1 − 3/8·shot² / (shot·x + c)), which is added here. (Makitalo and Foi, IEEE TIP 2013, treat the same
-    bias.) How much less depends on the read noise, of which z tells a network little: left to learning, planes
-    of one electron came back 5 % too bright.
+    The mean of z lies below z of the mean, so what that gives back of a denoised z is too dark: by shot/4
+    where photo-electrons abound, by less near black. To second order in the noise it is by
+    shot/4·(1 − 3/8·shot² / (shot·x + c)), which is added here. (Makitalo and Foi, IEEE TIP 2013, treat the
+    same bias.) How much less depends on the read noise, of which z tells a network little: left to learning,
+    planes of one electron came back 5 % too bright.
 
     Why not the design's noise map or k-sigma: there the network meets noise that spans three decades of
     standard deviation; here one filter serves every ISO, and bfloat16 rounding stays below the noise.
@@ -74,12 +74,13 @@ class Anscombe(nn.Module):
         shot, read = _levels(noise)
         shot = shot / 4
         c = 1.5 * shot**2 + 0.25 * read + 1e-13
-        s = torch.sqrt(torch.maximum(shot * x + c, self.floor * c))
+        least = self.floor * c
+        s = torch.sqrt(torch.maximum(shot * x + c, least))
         z = x / (s + torch.sqrt(c))
 
         def restore(residual: Tensor) -> Tensor:
             bright = x + (residual * (s + 0.25 * shot * residual) + shot)
-            return bright - 1.5 * shot**3 / torch.maximum(shot * bright + c, self.floor * c)
+            return bright - 1.5 * shot**3 / torch.maximum(shot * bright + c, least)
 
         return z, restore
 

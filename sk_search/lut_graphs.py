@@ -125,16 +125,16 @@ def network(net: NetConfig, options: Sequence[tuple[Site, Option]], size: tuple[
     graph, remaining = Graph(), iter(options)
     features, channels, restore = _condition(graph, net.conditioning)
     residual = _NETWORKS[net.arch](graph, net, features, channels, remaining, size)
-    graph.op("Add", "input", restore(residual))
+    restore(residual)
     inputs = {"input": _PLANES} | ({} if net.conditioning == "none" else {"noise": ("batch", 2)})
     return graph.model(inputs, _PLANES)
 
 
 def _condition(graph: Graph, kind: str) -> tuple[str, int, Callable[[str], str]]:
-    """conditioning.py: the features that the network reads, their channels, what is added of its residual."""
+    """conditioning.py: the features that the network reads, their channels, what its residual becomes."""
     op, number = graph.op, graph.number
     if kind == "none":
-        return "input", 4, lambda residual: residual
+        return "input", 4, lambda residual: op("Add", "input", residual)
     axes = graph.constant(np.array([-1, 1, 1, 1], np.int64))
     shot, read = (
         op("Reshape", op("Gather", "noise", graph.constant(np.array(i, np.int64)), axis=1), axes, allowzero=1)
@@ -143,22 +143,33 @@ def _condition(graph: Graph, kind: str) -> tuple[str, int, Callable[[str], str]]
     if kind == "map":
         mean = op("ReduceMean", "input", graph.constant(np.array([1], np.int64)), keepdims=1)
         variance = op("Add", op("Mul", shot, op("Clip", mean, number(0))), read)
-        return op("Concat", "input", op("Sqrt", variance), axis=1), 5, lambda residual: residual
+        return (
+            op("Concat", "input", op("Sqrt", variance), axis=1),
+            5,
+            lambda residual: op("Add", "input", residual),
+        )
     if kind == "k-sigma":
         gain = op("Mul", op("Reciprocal", op("Clip", shot, number(1e-8))), number(3.5e-3))
         scaled = op("Mul", "input", gain)
         offset = op("Sub", op("Mul", read, op("Pow", gain, number(2))), number(4.5e-5))
         scale = op("Reciprocal", gain)
-        return op("Add", scaled, op("Div", offset, number(3.5e-3))), 4, lambda r: op("Mul", r, scale)
+        return (
+            op("Add", scaled, op("Div", offset, number(3.5e-3))),
+            4,
+            lambda residual: op("Add", "input", op("Mul", residual, scale)),
+        )
     shot = op("Div", shot, number(4))
     c = op("Add", op("Mul", op("Pow", shot, number(2)), number(1.5)), op("Mul", read, number(0.25)))
-    floored = op("Max", op("Add", op("Mul", shot, "input"), c), op("Mul", c, number(0.25)))
-    s = op("Sqrt", floored)
+    least = op("Mul", c, number(0.25))
+    s = op("Sqrt", op("Max", op("Add", op("Mul", shot, "input"), c), least))
     z = op("Div", "input", op("Add", s, op("Sqrt", c)))
 
     def restore(residual: str) -> str:
         curved = op("Mul", op("Mul", shot, number(0.25)), residual)
-        return op("Add", op("Mul", residual, op("Add", s, curved)), shot)
+        bright = op("Add", "input", op("Add", op("Mul", residual, op("Add", s, curved)), shot))
+        few = op("Mul", op("Pow", shot, number(3)), number(1.5))
+        variance = op("Max", op("Add", op("Mul", shot, bright), c), least)
+        return op("Sub", bright, op("Div", few, variance))
 
     return z, 4, restore
 
