@@ -133,8 +133,12 @@ def network(net: NetConfig, options: Sequence[tuple[Site, Option]], size: tuple[
 def _condition(graph: Graph, kind: str) -> tuple[str, int, Callable[[str], str]]:
     """conditioning.py: the features that the network reads, their channels, what its residual becomes."""
     op, number = graph.op, graph.number
+
+    def added(residual: str) -> str:
+        return op("Add", "input", residual)
+
     if kind == "none":
-        return "input", 4, lambda residual: op("Add", "input", residual)
+        return "input", 4, added
     axes = graph.constant(np.array([-1, 1, 1, 1], np.int64))
     shot, read = (
         op("Reshape", op("Gather", "noise", graph.constant(np.array(i, np.int64)), axis=1), axes, allowzero=1)
@@ -143,21 +147,14 @@ def _condition(graph: Graph, kind: str) -> tuple[str, int, Callable[[str], str]]
     if kind == "map":
         mean = op("ReduceMean", "input", graph.constant(np.array([1], np.int64)), keepdims=1)
         variance = op("Add", op("Mul", shot, op("Clip", mean, number(0))), read)
-        return (
-            op("Concat", "input", op("Sqrt", variance), axis=1),
-            5,
-            lambda residual: op("Add", "input", residual),
-        )
+        return op("Concat", "input", op("Sqrt", variance), axis=1), 5, added
     if kind == "k-sigma":
         gain = op("Mul", op("Reciprocal", op("Clip", shot, number(1e-8))), number(3.5e-3))
         scaled = op("Mul", "input", gain)
         offset = op("Sub", op("Mul", read, op("Pow", gain, number(2))), number(4.5e-5))
         scale = op("Reciprocal", gain)
-        return (
-            op("Add", scaled, op("Div", offset, number(3.5e-3))),
-            4,
-            lambda residual: op("Add", "input", op("Mul", residual, scale)),
-        )
+        z = op("Add", scaled, op("Div", offset, number(3.5e-3)))
+        return z, 4, lambda residual: added(op("Mul", residual, scale))
     shot = op("Div", shot, number(4))
     c = op("Add", op("Mul", op("Pow", shot, number(2)), number(1.5)), op("Mul", read, number(0.25)))
     least = op("Mul", c, number(0.25))
@@ -166,7 +163,7 @@ def _condition(graph: Graph, kind: str) -> tuple[str, int, Callable[[str], str]]
 
     def restore(residual: str) -> str:
         curved = op("Mul", op("Mul", shot, number(0.25)), residual)
-        bright = op("Add", "input", op("Add", op("Mul", residual, op("Add", s, curved)), shot))
+        bright = added(op("Add", op("Mul", residual, op("Add", s, curved)), shot))
         few = op("Mul", op("Pow", shot, number(3)), number(1.5))
         variance = op("Max", op("Add", op("Mul", shot, bright), c), least)
         return op("Sub", bright, op("Div", few, variance))
