@@ -55,4 +55,15 @@ class CompactUNet(nn.Module):
         for level in reversed(range(len(skips))):
             h = skips[level] + F.interpolate(self.up[level](h), scale_factor=2, mode="nearest")
             h = self.decoder[level](h)
-        return restore(F.pixel_shuffle(self.tail(h), 2).to(x.dtype))
+        return restore(pixel_shuffle(self.tail(h)).to(x.dtype))
+
+
+def pixel_shuffle(x: Tensor) -> Tensor:
+    """PyTorch's, by 2: [B,4C,h,w] -> [B,C,2h,2w], as one transpose within lines and one of lines.
+
+    ONNX Runtime's DepthToSpace, a transpose of six axes, takes twice as long on a CPU: 6 % of `nano`.
+    """
+    batch, channels, height, width = x.shape
+    lines = x.reshape(batch, channels // 2, 2, -1).transpose(2, 3)  # columns of a pixel
+    rows = lines.reshape(batch, channels // 4, 2, -1, 2 * width).transpose(2, 3)
+    return rows.reshape(batch, channels // 4, 2 * height, 2 * width)

@@ -152,9 +152,8 @@ def _condition(graph: Graph, kind: str) -> tuple[str, int, Callable[[str], str]]
         gain = op("Mul", op("Reciprocal", op("Clip", shot, number(1e-8))), number(3.5e-3))
         scaled = op("Mul", "input", gain)
         offset = op("Sub", op("Mul", read, op("Pow", gain, number(2))), number(4.5e-5))
-        scale = op("Reciprocal", gain)
         z = op("Add", scaled, op("Div", offset, number(3.5e-3)))
-        return z, 4, lambda residual: added(op("Mul", residual, scale))
+        return z, 4, lambda residual: added(op("Mul", residual, op("Reciprocal", gain)))
     shot = op("Div", shot, number(4))
     c = op("Add", op("Mul", op("Pow", shot, number(2)), number(1.5)), op("Mul", read, number(0.25)))
     least = op("Mul", c, number(0.25))
@@ -208,8 +207,12 @@ def _compact_unet(
         h = graph.conv(h, widths[i + 1], widths[i], 1)
         h = graph.op("Resize", h, "", scales, mode="nearest", nearest_mode="floor", **_ASYMMETRIC)
         h = _blocks(graph, net, graph.op("Add", skips[i], h), options)
-    h = graph.conv(h, widths[0], 4 * net.stride**2, 3)
-    return graph.op("DepthToSpace", h, blocksize=net.stride, mode="CRD")
+    h = graph.conv(h, widths[0], 16, 3)
+    height, width = size
+    for shape in ((8, 2, height * width // 4), (4, 2, height // 2, width)):
+        h = graph.op("Reshape", h, graph.constant(np.array([0, *shape], np.int64)))
+        h = graph.op("Transpose", h, perm=[0, 1, 3, 2, 4][: len(shape) + 1])
+    return graph.op("Reshape", h, graph.constant(np.array([0, 4, height, width], np.int64)))
 
 
 def _skipinit_unet(

@@ -8,6 +8,7 @@ import torch
 
 from sk_deploy.errors import ConfigError
 from sk_search import conditioning, config
+from sk_search.compact_unet import pixel_shuffle
 from sk_search.conditioning import Anscombe
 from sk_search.config import CONDITIONINGS, NetConfig, RunConfig, StructureConfig, TrainConfig
 from sk_search.cost import CostModel, network_cost
@@ -281,3 +282,8 @@ def test_bad_configuration_is_one_line(make):
     with pytest.raises(ConfigError) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_two_transposes_are_the_pixel_shuffle():
+    x = torch.arange(2 * 16 * 3 * 5).view(2, 16, 3, 5)
+    assert torch.equal(pixel_shuffle(x), torch.nn.functional.pixel_shuffle(x, 2))
