@@ -79,7 +79,7 @@ def small() -> RunConfig:
 
 
 def base() -> RunConfig:
-    """The best picture: twice the cost of `small`."""
+    """Twice the cost of `small`; smaller batches, because its steps are dear."""
     net = NetConfig(widths=(48, 96, 128), blocks=2, kernels=(1, 3))
     return _shipped("base", net, StructureConfig(target_macs_per_mp=15e9, target_parameters=2e6), batch=8)
 
