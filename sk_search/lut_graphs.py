@@ -47,6 +47,10 @@ class Graph:
         """A scalar of the model."""
         return self.constant(np.array(value, np.float32))
 
+    def reshape(self, x: str, shape: Sequence[int]) -> str:
+        """x as [shape]; 0 keeps an axis as it is."""
+        return self.op("Reshape", x, self.constant(np.array(shape, np.int64)))
+
     def conv(
         self, x: str, channels: int, filters: int, kernel: int, stride: int = 1, padding: int | None = None
     ) -> str:
@@ -120,7 +124,7 @@ def chain(site: Site, option: Option, length: int) -> bytes:
 def network(net: NetConfig, options: Sequence[tuple[Site, Option]], size: tuple[int, int]) -> bytes:
     """A whole network that chose `options`, in forward order: inputs and output as in a model file.
 
-    size: height and width in packed pixels, which the windows of channel attention are fixed to.
+    size: height and width in packed pixels, which pixel shuffle and channel attention's windows are fixed to.
     """
     graph, remaining = Graph(), iter(options)
     features, channels, restore = _condition(graph, net.conditioning)
@@ -209,10 +213,9 @@ def _compact_unet(
         h = _blocks(graph, net, graph.op("Add", skips[i], h), options)
     h = graph.conv(h, widths[0], 16, 3)
     height, width = size
-    for shape in ((8, 2, height * width // 4), (4, 2, height // 2, width)):
-        h = graph.op("Reshape", h, graph.constant(np.array([0, *shape], np.int64)))
-        h = graph.op("Transpose", h, perm=[0, 1, 3, 2, 4][: len(shape) + 1])
-    return graph.op("Reshape", h, graph.constant(np.array([0, 4, height, width], np.int64)))
+    h = graph.reshape(h, (0, 8, 2, height * width // 4))
+    h = graph.reshape(graph.op("Transpose", h, perm=[0, 1, 3, 2]), (0, 4, 2, height // 2, width))
+    return graph.reshape(graph.op("Transpose", h, perm=[0, 1, 3, 2, 4]), (0, 4, height, width))
 
 
 def _skipinit_unet(
