@@ -35,6 +35,8 @@ from .run import claim_folder, create_run, write_json
 
 _LIMIT = 1e-5
 """Largest difference between file and network, relative to the range of the output."""
+_FILTER_AXIS = {"Conv": 0, "ConvTranspose": 1}
+"""Of a convolution's weights."""
 _SLOWER = 0.25
 """Of the learning rate for fresh weights: these are trained."""
 
@@ -112,7 +114,7 @@ def _in_running_order(net: nn.Module, planes: Tensor, noise: Tensor) -> list[Any
     hooks = [
         module.register_forward_hook(lambda module, inputs, output: modules.append(module))
         for module in net.modules()
-        if isinstance(module, nn.Conv2d | Stem)
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | Stem)
     ]
     net(planes, noise)
     for hook in hooks:
@@ -129,8 +131,9 @@ def _convolutions(graph: onnx.GraphProto) -> list[tuple[Tensor, Tensor]]:
 
     found = []
     for node in graph.node:
-        if node.op_type == "Conv":
+        if node.op_type in _FILTER_AXIS:
             weight = tensor(node.input[1])
-            bias = tensor(node.input[2]) if len(node.input) > 2 else torch.zeros(len(weight))
+            filters = weight.shape[_FILTER_AXIS[node.op_type]]
+            bias = tensor(node.input[2]) if len(node.input) > 2 else torch.zeros(filters)
             found.append((weight, bias))
     return found

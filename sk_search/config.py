@@ -28,6 +28,8 @@ MODES = ("full", "separate")
 BLOCKS = {"compact-unet": "chain", "skipinit-unet": "skipinit", "attention-unet": "dense"}
 """`--arch` -> the kind of block that it is made of (layers.Block)."""
 ARCHS = tuple(BLOCKS)
+UPS = ("transposed", "nearest")
+"""How a compact-unet brings a level up."""
 CONDITIONINGS = ("none", "map", "k-sigma", "anscombe")
 
 
@@ -48,6 +50,8 @@ class NetConfig:
     """Filter counts are multiples of this: other counts run slower, not faster, in ONNX Runtime."""
     projection: int = 1
     """Kernel size of the convolutions that are not searched inside a level."""
+    up: str = "transposed"
+    """How a compact-unet brings a level up: "transposed" convolution of stride 2, or 1×1 and "nearest"."""
     conditioning: str = "anscombe"
     subnetworks: int = 1
     """U-Nets side by side in an attention-unet (paper: 1, 3 or 6)."""
@@ -76,6 +80,7 @@ class NetConfig:
     def __post_init__(self) -> None:
         _one_of("arch", self.arch, ARCHS)
         _one_of("conditioning", self.conditioning, CONDITIONINGS)
+        _one_of("up", self.up, UPS)
         if any(k % 2 == 0 or k < 1 for k in self.kernels) or sorted(set(self.kernels)) != list(self.kernels):
             raise ConfigError(f"kernels {self.kernels} must be odd, distinct and ascending")
         if len(self.widths) < 2 or min(self.widths) < 1 or self.blocks < 1 or min(self.growth) <= 0:

@@ -171,17 +171,19 @@ def _hard(superkernel: Superkernel, choice: Choice) -> Tensor:
 
 def _pixels_per_mp(net: nn.Module) -> tuple[dict[str, float], float]:
     """Pixels that each block computes for a raw megapixel, and all multiply-accumulates elsewhere."""
-    pixels: dict[str, float] = {}
+    block_pixels: dict[str, float] = {}
     fixed_macs = 0.0
     modules = dict(net.named_modules())
     blocks = [name for name, module in modules.items() if isinstance(module, Block)]
 
-    def counter(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def count(module: nn.Module, _: object, output: Tensor) -> None:
+    def counter(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             nonlocal fixed_macs
-            pixels_per_mp = 1e6 * output.shape[-1] * output.shape[-2] / (2 * _PATCH_PACKED) ** 2
+            # A weight is used once for each pixel of the smaller side, whether a layer goes down or up.
+            pixels = min(x.shape[-1] * x.shape[-2] for x in (inputs[0], output))
+            pixels_per_mp = 1e6 * pixels / (2 * _PATCH_PACKED) ** 2
             if name in blocks:
-                pixels[name] = pixels_per_mp
+                block_pixels[name] = pixels_per_mp
             else:
                 fixed_macs += module.weight.numel() * pixels_per_mp
 
@@ -191,7 +193,7 @@ def _pixels_per_mp(net: nn.Module) -> tuple[dict[str, float], float]:
         module.register_forward_hook(counter(name))
         for name, module in modules.items()
         if name in blocks
-        or (isinstance(module, (nn.Conv2d, Stem)) and not any(name.startswith(f"{b}.") for b in blocks))
+        or (isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, Stem)) and not any(name.startswith(f"{b}.") for b in blocks))
     ]
     like, training = next(net.parameters()).detach(), net.training
     net.eval()  # as it is deployed: channel attention pools differently
@@ -200,4 +202,4 @@ def _pixels_per_mp(net: nn.Module) -> tuple[dict[str, float], float]:
     net.train(training)
     for hook in hooks:
         hook.remove()
-    return pixels, fixed_macs
+    return block_pixels, fixed_macs

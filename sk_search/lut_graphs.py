@@ -61,14 +61,25 @@ class Graph:
         if padding is None:
             padding = kernel // 2 if stride == 1 else 0
         shape = (filters, channels, kernel, kernel)
-        weights = self._random.standard_normal(shape, np.float32) / np.float32(np.sqrt(channels) * kernel)
+        return self._convolution("Conv", x, shape, np.sqrt(channels) * kernel, filters, stride, padding)
+
+    def conv_transpose(self, x: str, channels: int, filters: int) -> str:
+        """2×2 transposed convolution of stride 2, to twice the size; weights as those of `conv`."""
+        shape = (channels, filters, 2, 2)
+        return self._convolution("ConvTranspose", x, shape, np.sqrt(channels), filters, 2, 0)
+
+    def _convolution(
+        self, kind: str, x: str, shape: Sequence[int], scale: float, filters: int, stride: int, padding: int
+    ) -> str:
+        """Weights of `shape`, divided by `scale`, and biases."""
+        weights = self._random.standard_normal(shape, np.float32) / np.float32(scale)
         bias = self._random.standard_normal(filters, np.float32)
         return self.op(
-            "Conv",
+            kind,
             x,
             self.constant(weights),
             self.constant(bias),
-            kernel_shape=[kernel, kernel],
+            kernel_shape=list(shape[2:]),
             pads=[padding] * 4,
             strides=[stride, stride],
         )
@@ -206,10 +217,8 @@ def _compact_unet(
     """compact_unet.py: the residual of the features."""
     widths, levels = net.widths, range(net.depth)
     h, skips = _down(graph, net, features, channels, options)
-    scales = graph.constant(np.array([1, 1, 2, 2], np.float32))
     for i in reversed(levels):
-        h = graph.conv(h, widths[i + 1], widths[i], 1)
-        h = graph.op("Resize", h, "", scales, mode="nearest", nearest_mode="floor", **_ASYMMETRIC)
+        h = _up(graph, net, h, widths[i + 1], widths[i])
         h = _blocks(graph, net, graph.op("Add", skips[i], h), options)
     h = graph.conv(h, widths[0], 16, 3)
     height, width = size
@@ -269,6 +278,15 @@ def _blocks(graph: Graph, net: NetConfig, h: str, options: Iterator[tuple[Site, 
     for _ in range(net.blocks):
         h = graph.block(h, *next(options))
     return h
+
+
+def _up(graph: Graph, net: NetConfig, h: str, channels: int, width: int) -> str:
+    """compact_unet.UPS."""
+    if net.up == "transposed":
+        return graph.conv_transpose(h, channels, width)
+    h = graph.conv(h, channels, width, 1)
+    scales = graph.constant(np.array([1, 1, 2, 2], np.float32))
+    return graph.op("Resize", h, "", scales, mode="nearest", nearest_mode="floor", **_ASYMMETRIC)
 
 
 def _join(graph: Graph, h: str, channels: int, width: int, skip: str) -> str:

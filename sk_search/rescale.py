@@ -28,5 +28,5 @@ def rescale_features(net: Network, factor: float) -> None:
         net.head.sums.mul_(factor)
     net.tail.weight.div_(factor)
     for module in net.modules():
-        if isinstance(module, nn.Conv2d | Stem) and module is not net.tail:
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | Stem) and module is not net.tail:
             module.bias.mul_(factor)
