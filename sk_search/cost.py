@@ -193,7 +193,10 @@ def _pixels_per_mp(net: nn.Module) -> tuple[dict[str, float], float]:
         module.register_forward_hook(counter(name))
         for name, module in modules.items()
         if name in blocks
-        or (isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, Stem)) and not any(name.startswith(f"{b}.") for b in blocks))
+        or (
+            isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, Stem))
+            and not any(name.startswith(f"{b}.") for b in blocks)
+        )
     ]
     like, training = next(net.parameters()).detach(), net.training
     net.eval()  # as it is deployed: channel attention pools differently

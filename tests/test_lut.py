@@ -26,6 +26,7 @@ from sk_search.presets import nano, tiny
 NET = NetConfig(arch="skipinit-unet", widths=(16, 32, 48), kernels=(1, 3), growth=(0.5, 1.0), round_to=8)
 NETS = {
     "compact": replace(NET, arch="compact-unet"),
+    "compact nearest": replace(NET, arch="compact-unet", up="nearest"),
     "compact blind": replace(NET, arch="compact-unet", conditioning="none"),
     "skipinit": NET,
     "two blocks": replace(NET, blocks=2, projection=3, conditioning="none"),
@@ -88,7 +89,7 @@ def operators(model):
     graph = onnx.shape_inference.infer_shapes(model).graph
     types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
     return [
-        (node.op_type, *(shapes[name] for name in node.input[1:] if node.op_type == "Conv"))
+        (node.op_type, *(shapes[name] for name in node.input[1:] if "Conv" in node.op_type))
         for node in model.graph.node
         if types[node.output[0]] == onnx.TensorProto.FLOAT
     ]
@@ -113,7 +114,7 @@ def test_sites_are_the_dense_blocks_in_forward_order(name):
         assert block.kind == site.kind
 
 
-QUICK = ("compact", "skipinit", "attention")
+QUICK = ("compact", "compact nearest", "skipinit", "attention")
 
 
 @pytest.mark.parametrize(

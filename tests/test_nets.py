@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from sk_deploy.errors import ConfigError
 from sk_search import conditioning, config
-from sk_search.compact_unet import pixel_shuffle
+from sk_search.compact_unet import UPS, pixel_shuffle
 from sk_search.conditioning import Anscombe
 from sk_search.config import CONDITIONINGS, NetConfig, RunConfig, StructureConfig, TrainConfig
 from sk_search.cost import CostModel, network_cost
@@ -31,6 +32,8 @@ ARCH_NETS = {
     "skipinit-unet": NET,
     "attention-unet": replace(NET, arch="attention-unet", widths=(4, 6, 8), subnetworks=2, window=16),
 }
+
+NEAREST = replace(ARCH_NETS["compact-unet"], up="nearest")
 
 
 def trained_like(net):
@@ -118,23 +121,14 @@ def test_expected_cost_is_the_mean_over_samples(kind):
     assert sum(costs) / len(costs) == pytest.approx(expected, rel=0.03)
 
 
-@pytest.mark.parametrize("arch", ARCHS)
-def test_macs_are_those_of_the_convolutions_that_run(arch):
-    """Counted again from shapes, by hooks on a known input, as it runs deployed."""
-    net = build_supernet(ARCH_NETS[arch], StructureConfig(type="none"))
+@pytest.mark.parametrize("net_config", [*ARCH_NETS.values(), NEAREST], ids=lambda n: f"{n.arch} {n.up}")
+def test_macs_are_those_of_the_convolutions_that_run(net_config):
+    """Counted again by PyTorch, from the operators that a known input meets, as it runs deployed."""
+    net = build_supernet(net_config, StructureConfig(type="none"))
     fixed = cut(net, argmax_choices(net, 2)).eval()
-    counted = network_cost(fixed)[0]
-    macs = 0
-
-    def count(module, inputs, output):
-        nonlocal macs
-        macs += module.weight.numel() * output.shape[-1] * output.shape[-2]
-
-    for module in fixed.modules():
-        if isinstance(module, (torch.nn.Conv2d, conditioning.Stem)):
-            module.register_forward_hook(count)
-    fixed(torch.zeros(1, 4, 40, 40), NOISE[:1].float())
-    assert counted == pytest.approx(macs * 1e6 / (80 * 80))
+    with FlopCounterMode(display=False) as counter:
+        fixed(torch.zeros(1, 4, 40, 40), NOISE[:1].float())
+    assert network_cost(fixed)[0] == pytest.approx(counter.get_total_flops() / 2 * 1e6 / (80 * 80))
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -211,6 +205,22 @@ def test_a_denoised_anscombe_plane_keeps_its_brightness():
         assert abs(bias) < 0.15 * shot / 4  # without its correction: all of it
 
 
+@pytest.mark.parametrize("up", config.UPS)
+def test_a_compact_network_comes_up_to_twice_the_size(up):
+    """Each pixel of a level below becomes a cell of four: equal ones, or each its own linear map of it."""
+    layer = UPS[up](3, 2)
+    x = torch.rand(1, 3, 4, 5)
+    with torch.no_grad():
+        cells = torch.nn.functional.pixel_unshuffle(layer(x), 2).unflatten(1, (2, 4))  # [1,2,4,4,5]
+    assert torch.equal(cells, cells[:, :, :1].expand_as(cells)) == (up == "nearest")
+    for pixel in range(4):
+        weight = (
+            layer.weight if up == "nearest" else layer.weight[:, :, pixel // 2, pixel % 2].T[..., None, None]
+        )
+        expected = torch.nn.functional.conv2d(x, weight, layer.bias)
+        torch.testing.assert_close(cells[:, :, pixel], expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("arch", config.ARCHS)
 def test_folded_factors_change_nothing(arch):
     net = trained_like(build_supernet(ARCH_NETS[arch], StructureConfig())).double().eval()
@@ -225,9 +235,9 @@ def test_folded_factors_change_nothing(arch):
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
-@pytest.mark.parametrize("arch", config.ARCHS)
-def test_the_scale_of_features_changes_no_bit(arch, conditioning):
-    net_config = replace(ARCH_NETS[arch], conditioning=conditioning)
+@pytest.mark.parametrize("net_config", [*ARCH_NETS.values(), NEAREST], ids=lambda n: f"{n.arch} {n.up}")
+def test_the_scale_of_features_changes_no_bit(net_config, conditioning):
+    net_config = replace(net_config, conditioning=conditioning)
     net = trained_like(build_supernet(net_config, StructureConfig())).eval()
     fixed = cut(net, argmax_choices(net, round_to=2))
     scaled = copy.deepcopy(fixed)
@@ -235,7 +245,7 @@ def test_the_scale_of_features_changes_no_bit(arch, conditioning):
     x = torch.rand(2, 4, 16, 24)
     with torch.no_grad():
         assert torch.equal(scaled(x, NOISE.float()), fixed(x, NOISE.float()))
-    if arch != "attention-unet":
+    if net_config.arch != "attention-unet":
         assert not torch.equal(scaled.head.weight, fixed.head.weight)
 
 
@@ -253,6 +263,7 @@ def test_every_choice_that_is_offered_is_there():
     assert set(config.TYPES) == set(SUPERKERNELS)
     assert set(config.MODES) == set(CONVOLUTIONS)
     assert set(config.ARCHS) == set(ARCHS)
+    assert set(config.UPS) == set(UPS)
     assert set(config.CONDITIONINGS) == set(conditioning.CONDITIONINGS)
 
 
