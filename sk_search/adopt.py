@@ -77,7 +77,8 @@ def _network(model: onnx.ModelProto, spec: ModelSpec, net_config: NetConfig, nam
         raise ModelError(
             f"model {name}: only float32 models without channel attention can be trained on: continue its run"
         )
-    net = build_network(net_config, choices_of(spec.genotype)).eval()
+    left_out = spec.genotype.get("left_out", ())
+    net = build_network(net_config, choices_of(spec.genotype), left_out).eval()
     for module in net.modules():
         if isinstance(module, Block) and module.alpha is not None:
             module.alpha.fill_(1.0)

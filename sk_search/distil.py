@@ -162,7 +162,8 @@ def load_network(run: Path, stage: str) -> Network:
 
     Raises ConfigError when the run has not come that far, or its files are damaged.
     """
-    net = build_network(load_config(run).net, choices_of(load_genotype(run)))
+    genotype = load_genotype(run)
+    net = build_network(load_config(run).net, choices_of(genotype), genotype.get("left_out", ()))
     return _load_weights(net, run / stage / "best.safetensors")
 
 

@@ -2,6 +2,7 @@
 
 Three equalities, stored as run/export/parity.json; if one fails nothing is written:
 supernet under its hard choice = distilled network; trained network = ONNX; ONNX = the file as simplified.
+Blocks that do nothing are left out first (idle.py).
 Half precision is no equality: its cost in dB is measured, stored beside them, and has a limit too.
 """
 
@@ -11,6 +12,7 @@ import copy
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnxsim
@@ -26,11 +28,13 @@ from sk_deploy.spec import ModelSpec
 
 from .channel_attention import ChannelAttention
 from .config import MosaicConfig, RunConfig
+from .cost import network_cost
 from .dead_leaves import dead_leaves
 from .distil import load_network
 from .evaluate import denoise_mosaic, self_ensemble
 from .finetune import trained_stage
 from .halo import measure_halo
+from .idle import LIMIT, leave_out_idle
 from .layers import Block
 from .mosaics import sample_mosaics
 from .nets import Network
@@ -42,6 +46,8 @@ from .rescale import FEATURE_SCALE, rescale_features
 from .run import load_config, load_genotype, write_json
 from .stages import finish_stages
 from .training import Report
+
+log = logging.getLogger(__name__)
 
 OPSET = 20
 _LIMITS = {
@@ -81,11 +87,14 @@ def export(
         check_tiles(name, config.net.multiple, halo=0)
     finish_stages(run, report)
     net = load_network(run, trained_stage(run)).eval()
+    genotype, change = _without_idle(run, net, config)
     model, parity = prove(run, net, config)
-    spec, limits = _spec(run, net, config, name, licence, parity), _LIMITS
+    spec, limits = _spec(genotype, net, config, name, licence, parity | change), dict(_LIMITS)
+    if change:
+        limits |= {"idle_left_out": LIMIT}
     if fp16:
         model, spec = halve(model, spec)
-        limits = _LIMITS | {"float16_cost_db": LIMIT_DB}
+        limits |= {"float16_cost_db": LIMIT_DB}
     deliver(model, spec, targets, noise)
     write_json(run / "export" / "parity.json", {**spec.parity, "limits": limits, "model": str(target)})
     write_report(run, _before_after(net, config))
@@ -165,10 +174,27 @@ def _before_after(net: nn.Module, config: RunConfig) -> list[tuple[str, Picture]
     return develop_alike({label: m[0, 0].numpy() for label, m in mosaics.items()}, "clean")
 
 
-def _spec(
-    run: Path, net: nn.Module, config: RunConfig, name: str, licence: str, parity: dict[str, float]
-) -> ModelSpec:
+def _without_idle(run: Path, net: Network, config: RunConfig) -> tuple[dict[str, Any], dict[str, float]]:
+    """Take idle blocks out of `net`, in place; the genotype of what is left, and what it changed, if any."""
     genotype = load_genotype(run)
+    idle, change = leave_out_idle(net, config)
+    if not idle:
+        return genotype, {}
+    log.warning("left out, because their ReLUs have died and they change nothing: %s", ", ".join(idle))
+    macs_per_mp, parameters = network_cost(net)
+    left_out = [*genotype.get("left_out", ()), *idle]
+    genotype |= {"left_out": left_out, "macs_per_mp": macs_per_mp, "parameters": parameters}
+    return genotype, {"idle_left_out": change}
+
+
+def _spec(
+    genotype: dict[str, Any],
+    net: nn.Module,
+    config: RunConfig,
+    name: str,
+    licence: str,
+    parity: dict[str, float],
+) -> ModelSpec:
     return ModelSpec(
         name=name,
         licence=licence,

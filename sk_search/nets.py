@@ -6,7 +6,7 @@ genotype to fine-tune and export.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import nn
 
@@ -49,13 +49,21 @@ def build_supernet(config: NetConfig, structure: StructureConfig) -> Network:
     return ARCHS[config.arch](config, make_conv)
 
 
-def build_network(config: NetConfig, choices: Mapping[str, Choice]) -> Network:
-    """The fixed network that a genotype describes, with fresh weights."""
+def build_network(config: NetConfig, choices: Mapping[str, Choice], left_out: Iterable[str] = ()) -> Network:
+    """The fixed network that a genotype describes, without the blocks `left_out`, with fresh weights."""
 
     def make_conv(name: str, channels_in: int, width: int) -> nn.Module:
         return ConvReLU(channels_in, len(choices[name].filters), choices[name].kernel)
 
-    return ARCHS[config.arch](config, make_conv)
+    net = ARCHS[config.arch](config, make_conv)
+    leave_out(net, left_out)
+    return net
+
+
+def leave_out(net: Network, blocks: Iterable[str]) -> None:
+    """Take blocks out of a network, in place: what enters one leaves it."""
+    for name in blocks:
+        net.set_submodule(name, nn.Identity())
 
 
 def superconvs(net: nn.Module) -> dict[str, SuperConvReLU]:
