@@ -23,11 +23,11 @@ from sk_deploy.models import find_model
 from sk_deploy.spec import ModelSpec
 from sk_deploy.whole import whole
 
-from .conditioning import Stem
+from .conditioning import LAYERS, Stem
 from .config import NetConfig, RunConfig, StructureConfig
-from .distil import choices_of
+from .distil import network_of
 from .layers import Block
-from .nets import Network, build_network
+from .nets import Network
 from .presets import PRESETS
 from .proof import example, relative_difference, run_onnx
 from .rescale import FEATURE_SCALE, rescale_features
@@ -77,8 +77,7 @@ def _network(model: onnx.ModelProto, spec: ModelSpec, net_config: NetConfig, nam
         raise ModelError(
             f"model {name}: only float32 models without channel attention can be trained on: continue its run"
         )
-    left_out = spec.genotype.get("left_out", ())
-    net = build_network(net_config, choices_of(spec.genotype), left_out).eval()
+    net = network_of(spec.genotype, net_config).eval()
     for module in net.modules():
         if isinstance(module, Block) and module.alpha is not None:
             module.alpha.fill_(1.0)
@@ -115,7 +114,7 @@ def _in_running_order(net: nn.Module, planes: Tensor, noise: Tensor) -> list[Any
     hooks = [
         module.register_forward_hook(lambda module, inputs, output: modules.append(module))
         for module in net.modules()
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | Stem)
+        if isinstance(module, LAYERS)
     ]
     net(planes, noise)
     for hook in hooks:

@@ -116,6 +116,10 @@ class Stem(nn.Module):
             return F.conv2d(x, self.weight + shift[..., None, None], self.bias, stride=self.stride)
 
 
+LAYERS = (nn.Conv2d, nn.ConvTranspose2d, Stem)
+"""What holds a network's weights, in `weight` and `bias`; supernets' convolutions aside."""
+
+
 def first_convolution(conditioning: str, filters: int) -> nn.Module:
     """What reads the features of a conditioning at full resolution: 3×3."""
     channels = CONDITIONINGS[conditioning].channels

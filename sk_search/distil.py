@@ -17,7 +17,7 @@ from sk_deploy.errors import ConfigError
 from sk_deploy.genotype import UNDECIDED_ENTROPY
 from sk_deploy.whole import whole
 
-from .config import RunConfig
+from .config import NetConfig, RunConfig
 from .cost import network_cost
 from .layers import Block
 from .lut import LatencyTable, sites
@@ -157,13 +157,17 @@ def choices_of(genotype: dict[str, Any]) -> dict[str, Choice]:
     return {e["name"]: Choice(e["kernel"], tuple(e["filters"])) for e in genotype["superkernels"]}
 
 
+def network_of(genotype: dict[str, Any], config: NetConfig) -> Network:
+    """The fixed network of a run's or a model's genotype, with fresh weights."""
+    return build_network(config, choices_of(genotype), genotype.get("left_out", ()))
+
+
 def load_network(run: Path, stage: str) -> Network:
     """The fixed network of a run with the weights of `stage`: "distilled", "finetuned" or "ensembled".
 
     Raises ConfigError when the run has not come that far, or its files are damaged.
     """
-    genotype = load_genotype(run)
-    net = build_network(load_config(run).net, choices_of(genotype), genotype.get("left_out", ()))
+    net = network_of(load_genotype(run), load_config(run).net)
     return _load_weights(net, run / stage / "best.safetensors")
 
 

@@ -8,10 +8,9 @@ small enough for float16 (65504) at base ISO, where variance-stabilised planes r
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from .attention_unet import AttentionUNet
-from .conditioning import Stem
+from .conditioning import LAYERS, Stem
 from .nets import Network
 
 FEATURE_SCALE = 1 / 64
@@ -28,5 +27,5 @@ def rescale_features(net: Network, factor: float) -> None:
         net.head.sums.mul_(factor)
     net.tail.weight.div_(factor)
     for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | Stem) and module is not net.tail:
+        if isinstance(module, LAYERS) and module is not net.tail:
             module.bias.mul_(factor)
