@@ -83,7 +83,7 @@ class Trainer:
         self.kept = copy.deepcopy(self.net) if config.ema else self.net
         structural = {id(p) for p in structure.parameters()} if structure else set()
         self.weights = [p for p in net.parameters() if id(p) not in structural]
-        self.optimisers = optimisers(config.optimiser, self.weights, config.learning_rate, config.betas)
+        self.optimisers = optimisers(config.optimiser, net, self.weights, config.learning_rate, config.betas)
         self.draws = Draws(seed, config.shards, self.device)
         self.step, self.best, self.stale = 0, (False, -math.inf), 0
         self.rate_scale, self.rollbacks = 1.0, 0
