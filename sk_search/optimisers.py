@@ -3,36 +3,25 @@
 Paper: Adam. Here: Muon (K. Jordan et al., 2024), because it needs fewer steps: its update has singular values
 near 1, so that rare directions of a filter bank are learnt as fast as the common ones. The step is scaled to
 the size of one of Adam's (J. Liu et al., *Muon is Scalable*, 2025), so both take the same learning rate.
-
-The gradient of a filter that a ReLU follows is centralised: its mean is taken off (H. Yong et al., *Gradient
-Centralization*, ECCV 2020). Features behind a ReLU are positive, so what a filter's weights have in common
-shifts all that it gives; Muon takes that step at full size however small its gradient is, and the lower
-levels of a U-Net died of it: after 2,000 steps the bottom's conv2 fired at 1 % of its values, centralised at
-37 %.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from .layers import ConvReLU, SuperConvReLU
 
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of Jordan's quintic: steepest at 0, and near enough to 1 from there on."""
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum of which every weight tensor [F,C,k,k], as a matrix [F,C·k·k], is made orthogonal.
+    """Momentum of which every weight tensor [F,C,k,k], as a matrix [F,C·k·k], is made orthogonal."""
 
-    A group of parameters that says "centred" keeps the mean of every filter as it is.
-    """
-
-    def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "centred": False})
+    def __init__(self, params: Sequence[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -42,12 +31,9 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is not None:
                     alike.setdefault(p.flatten(1).shape, []).append(p)
             for shape, params in alike.items():  # all of one shape at once
-                momenta = [self._momentum(p, group["momentum"]) for p in params]
-                looked_ahead = torch.stack([m.reshape(shape) for m in momenta])
-                if group["centred"]:
-                    looked_ahead -= looked_ahead.mean(-1, keepdim=True)
+                looked_ahead = [self._momentum(p, group["momentum"]).reshape(shape) for p in params]
                 scale = 0.2 * max(shape) ** 0.5  # root mean square 0.2, as one of Adam's
-                for p, update in zip(params, orthogonalised(looked_ahead), strict=True):
+                for p, update in zip(params, orthogonalised(torch.stack(looked_ahead)), strict=True):
                     p.add_(update.view(p.shape), alpha=-group["lr"] * scale)
 
     def _momentum(self, p: nn.Parameter, momentum: float) -> Tensor:
@@ -72,15 +58,11 @@ def orthogonalised(x: Tensor, iterations: int = 5) -> Tensor:
 
 
 def optimisers(
-    name: str, net: nn.Module, weights: Sequence[nn.Parameter], lr: float, betas: tuple[float, float]
+    name: str, weights: Sequence[nn.Parameter], lr: float, betas: tuple[float, float]
 ) -> list[torch.optim.Optimizer]:
-    """Of `weights` of `net`: "adam": one for all; "muon": for convolutions, and Adam for the rest."""
+    """`name` "adam": one for all; "muon": Muon for the convolutions, Adam for biases and single factors."""
+    adam: Any = {"lr": lr, "betas": betas, "fused": True}
     matrices = [p for p in weights if p.ndim == 4] if name == "muon" else []
     chosen = {id(p) for p in matrices}
-    before_relu = {id(m.weight) for m in net.modules() if isinstance(m, (ConvReLU, SuperConvReLU))}
-    groups = [
-        {"params": [p for p in matrices if (id(p) in before_relu) == centred], "centred": centred}
-        for centred in (True, False)
-    ]
-    adam = torch.optim.Adam([p for p in weights if id(p) not in chosen], lr=lr, betas=betas, fused=True)
-    return [*([Muon(groups, lr)] if matrices else []), adam]
+    rest = [p for p in weights if id(p) not in chosen]
+    return [*([Muon(matrices, lr)] if matrices else []), torch.optim.Adam(rest, **adam)]

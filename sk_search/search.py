@@ -82,6 +82,7 @@ def _search(run: Path, config: RunConfig | None, report: Report, lut: Path | Non
         seed=config.seed,
         settings=settings_of(config, config.search),
         structure=structure,
+        round_to=config.net.round_to,
         structure_data=data.structure,
         report=report,
     )

@@ -57,15 +57,23 @@ def choose(
     sampled = re.fullmatch(r"sample:([1-9]\d*)", strategy)
     if sampled is None and strategy not in ("argmax", "budget"):
         raise ConfigError(f"strategy {strategy!r}: expected argmax, budget or sample:N, e.g. sample:20")
-    if sampled:
+    if strategy == "budget":
+        choices = settle(structure, round_to)
+    elif sampled:
         choices = _best_of_samples(net, structure, config, int(sampled[1]), round_to)
     else:
         choices = argmax_choices(net, round_to)
-        if strategy == "budget":
-            choices = _within_budget(structure, choices, round_to)
     _force(structure, choices)
     if not structure.feasible():
         log.warning("what is kept misses its target by %.1f %%", 100 * structure.excess())
+    return choices
+
+
+def settle(structure: Structure, round_to: int) -> Choices:
+    """Put in force, and return, what is kept by default: "budget", which is the argmax where no target is."""
+    argmax = {name: round_up(s, s.argmax(), round_to) for name, s in structure.superkernels.items()}
+    choices = _within_budget(structure, argmax, round_to)
+    _force(structure, choices)
     return choices
 
 

@@ -34,6 +34,7 @@ from .journal import Journal
 from .loss import denoising_loss
 from .mosaics import pack
 from .optimisers import optimisers
+from .strategies import settle
 from .structure import Structure
 from .teachers import Teacher
 from .validation import Pairs, validate
@@ -51,8 +52,9 @@ class Trainer:
     """Trains `net` in `folder`; see the module's docstring.
 
     folder: receives metrics.jsonl, last.pt, best.safetensors and TensorBoard events; settings: what the
-    checkpoint depends on (`checkpoint.settings_of`); structure_data: what a two-level search learns its
-    structure from, None where weights and structure learn together.
+    checkpoint depends on (`checkpoint.settings_of`); round_to: what filter counts are multiples of once a
+    search is over; structure_data: what a two-level search learns its structure from, None where weights and
+    structure learn together.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Trainer:
         seed: int,
         settings: dict[str, Any],
         structure: Structure | None = None,
+        round_to: int = 1,
         structure_data: Batches | None = None,
         teacher: Teacher | None = None,
         report: Report = lambda record: None,
@@ -75,6 +78,7 @@ class Trainer:
         self.stage, self.folder, self.config, self.report = stage, folder, config, report
         self.train, self.structure, self.teacher, self.margin_px = train, structure, teacher, margin_px
         self.pairs, self.settings, self.structure_data = validation, settings, structure_data
+        self.round_to = round_to
         self.device = validation[0].device
         self.net = net.to(self.device, memory_format=torch.channels_last)
         self.forward = compiled(self.net, self.device) if config.compile else self.net
@@ -83,7 +87,7 @@ class Trainer:
         self.kept = copy.deepcopy(self.net) if config.ema else self.net
         structural = {id(p) for p in structure.parameters()} if structure else set()
         self.weights = [p for p in net.parameters() if id(p) not in structural]
-        self.optimisers = optimisers(config.optimiser, net, self.weights, config.learning_rate, config.betas)
+        self.optimisers = optimisers(config.optimiser, self.weights, config.learning_rate, config.betas)
         self.draws = Draws(seed, config.shards, self.device)
         self.step, self.best, self.stale = 0, (False, -math.inf), 0
         self.rate_scale, self.rollbacks = 1.0, 0
@@ -236,9 +240,9 @@ class Trainer:
         self.best, self.stale = parallel.share((self.best, self.stale))
 
     def _measure(self) -> dict[str, Any]:
-        """Of the argmax network: whether it meets the targets, and its quality."""
+        """Of the network that would be kept now: whether it meets the targets, and its quality."""
         if self.structure:
-            self.structure.choose()
+            settle(self.structure, self.round_to)
         self.kept.eval()
         facts = validate(self.kept, self.pairs, self.config.batch, self.margin_px)
         self.kept.train()

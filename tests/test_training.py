@@ -16,13 +16,16 @@ from sk_deploy import Denoiser, NoiseProfile
 from sk_deploy.errors import ConfigError, ModelError
 from sk_deploy.spec import METADATA_KEY, ModelSpec
 from sk_search import proof
+from sk_search.data import load_data, validation_set
 from sk_search.dead_leaves import dead_leaves
 from sk_search.distil import distil, load_network
 from sk_search.evaluate import psnr_db, self_ensemble
 from sk_search.export import export
 from sk_search.finetune import finetune
 from sk_search.loss import denoising_loss
-from sk_search.search import search
+from sk_search.record import read_record
+from sk_search.search import build, search
+from sk_search.validation import validate
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,24 @@ def test_damaged_weights_are_one_line(searched, tmp_path):
 def test_a_run_is_not_overwritten(searched):
     with pytest.raises(ConfigError, match="--resume"):
         search(searched, small_config())
+
+
+def test_a_search_measures_what_would_be_kept(tmp_path):
+    """An undecided supernet's argmax misses a tight target, what the budget strategy keeps of it does not."""
+    config = small_config(steps=8)
+    config = replace(config, structure=replace(config.structure, learning_rate=0.0))
+    run = tmp_path / "run"
+    net, structure = build(config, None, torch.device("cpu"))
+    target = 0.8 * float(structure.cost(chosen=True).macs_per_mp)  # of the argmax, which does not change
+    search(run, replace(config, structure=replace(config.structure, target_macs_per_mp=target)))
+    validations = read_record(run).search.rows
+    assert all(row["feasible"] for row in validations if row["kind"] == "validation")
+    distil(run)
+    data = load_data(config, torch.device("cpu"))
+    pairs = validation_set(data.validation, config.search.validation_patches)
+    facts = validate(load_network(run, "distilled"), pairs, 2, 4 * config.net.multiple)
+    best = read_record(run).search.best
+    assert facts["psnr_db"] == pytest.approx(best["psnr_db"], abs=1e-3)
 
 
 def test_early_stopping(tmp_path):
