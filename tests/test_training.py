@@ -91,7 +91,7 @@ def test_a_search_measures_what_would_be_kept(tmp_path):
     config = small_config(steps=8)
     config = replace(config, structure=replace(config.structure, learning_rate=0.0))
     run = tmp_path / "run"
-    net, structure = build(config, None, torch.device("cpu"))
+    _, structure = build(config, None, torch.device("cpu"))
     target = 0.8 * float(structure.cost(chosen=True).macs_per_mp)  # of the argmax, which does not change
     search(run, replace(config, structure=replace(config.structure, target_macs_per_mp=target)))
     validations = read_record(run).search.rows
