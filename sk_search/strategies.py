@@ -70,9 +70,10 @@ def choose(
 
 
 def settle(structure: Structure, round_to: int) -> Choices:
-    """Put in force, and return, what is kept by default: "budget", which is the argmax where no target is."""
-    argmax = {name: round_up(s, s.argmax(), round_to) for name, s in structure.superkernels.items()}
-    choices = _within_budget(structure, argmax, round_to)
+    """Put in force, and return, what is kept by default: "budget" where a target is, else the argmax."""
+    choices = {name: round_up(s, s.argmax(), round_to) for name, s in structure.superkernels.items()}
+    if structure.targets:
+        choices = _within_budget(structure, choices, round_to)
     _force(structure, choices)
     return choices
 
