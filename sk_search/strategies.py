@@ -22,7 +22,7 @@ from .data import load_data, validation_set
 from .evaluate import denoise_mosaic, psnr_db
 from .lut import LatencyTable
 from .nets import superconvs
-from .structure import Structure
+from .structure import Choices, Structure
 from .superkernel import Choice, Superkernel
 
 log = logging.getLogger(__name__)
@@ -31,9 +31,6 @@ _NEARLY_AS_LIKELY = math.log(10)
 """Largest loss of log-probability for which an option is taken to fill the budget."""
 _WELL_SPENT = math.log(0.92)
 """log(cost / target) up to which the budget is filled with less likely options too."""
-
-Choices = dict[str, Choice]
-"""Superkernel name -> what is kept of it."""
 
 
 def default_strategy(config: RunConfig) -> str:
@@ -57,25 +54,22 @@ def choose(
     sampled = re.fullmatch(r"sample:([1-9]\d*)", strategy)
     if sampled is None and strategy not in ("argmax", "budget"):
         raise ConfigError(f"strategy {strategy!r}: expected argmax, budget or sample:N, e.g. sample:20")
-    if strategy == "budget":
-        choices = settle(structure, round_to)
-    elif sampled:
+    if sampled:
         choices = _best_of_samples(net, structure, config, int(sampled[1]), round_to)
+    elif strategy == "budget":
+        choices = default_choices(net, structure, round_to)
     else:
         choices = argmax_choices(net, round_to)
-    _force(structure, choices)
+    structure.force(choices)
     if not structure.feasible():
         log.warning("what is kept misses its target by %.1f %%", 100 * structure.excess())
     return choices
 
 
-def settle(structure: Structure, round_to: int) -> Choices:
-    """Put in force, and return, what is kept by default: "budget" where a target is, else the argmax."""
-    choices = {name: round_up(s, s.argmax(), round_to) for name, s in structure.superkernels.items()}
-    if structure.targets:
-        choices = _within_budget(structure, choices, round_to)
-    _force(structure, choices)
-    return choices
+def default_choices(net: nn.Module, structure: Structure, round_to: int) -> Choices:
+    """What is kept of a supernet by default: "budget" where its structure has a target, else the argmax."""
+    choices = argmax_choices(net, round_to)
+    return _within_budget(structure, choices, round_to) if structure.targets else choices
 
 
 def argmax_choices(net: nn.Module, round_to: int) -> Choices:
@@ -117,11 +111,6 @@ def options(superkernel: Superkernel, round_to: int) -> dict[Choice, float]:
     return found
 
 
-def _force(structure: Structure, choices: Choices) -> None:
-    for name, choice in choices.items():
-        structure.superkernels[name].choose(choice)
-
-
 class _Budget:
     """Choices and their cost; a move costs one dense block anew, not the network."""
 
@@ -130,7 +119,7 @@ class _Budget:
         self.log_p = {name: options(s, round_to) for name, s in structure.superkernels.items()}
         for name, choice in choices.items():
             self.log_p[name].setdefault(choice, 0.0)
-        _force(structure, choices)
+        structure.force(choices)
         self.total = self._figures(structure.cost(chosen=True))
 
     @property
@@ -228,7 +217,7 @@ def _best_of_samples(
         drawn.append({name: round_up(s, s.chosen(), round_to) for name, s in structure.superkernels.items()})
 
     def score(choices: Choices) -> tuple[bool, float]:
-        _force(structure, choices)
+        structure.force(choices)
         denoised = denoise_mosaic(net, noisy, levels)
         return structure.feasible(), float(psnr_db(denoised, clean).mean())
 

@@ -26,6 +26,9 @@ from .prefix import CoupledSuperkernel, SharedGaussian
 from .relax import temperature
 from .superkernel import Choice, Superkernel
 
+Choices = dict[str, Choice]
+"""Superkernel name -> what is kept of it."""
+
 _MULTIPLIER_RATE = 0.01
 STIFFNESS = 20.0
 """Of the quadratic penalty: 5 % above a ceiling weigh as much as a multiplier of 1 at once, so that a search
@@ -95,12 +98,16 @@ class Structure:
             drawn = [superkernel.weights.detach() for superkernel in self.superkernels.values()]
             torch._foreach_add_(list(self.uses.values()), drawn)
 
-    def choose(self) -> dict[str, Choice]:
+    def choose(self) -> Choices:
         """Put the argmax choice of every superkernel in force, and return it."""
         choices = {name: superkernel.argmax() for name, superkernel in self.superkernels.items()}
+        self.force(choices)
+        return choices
+
+    def force(self, choices: Choices) -> None:
+        """Put a choice of every superkernel in force."""
         for name, choice in choices.items():
             self.superkernels[name].choose(choice)
-        return choices
 
     def expected_cost(self) -> Cost:
         """Under the structural distributions, differentiable; averaged over what couples them."""

@@ -34,7 +34,7 @@ from .journal import Journal
 from .loss import denoising_loss
 from .mosaics import pack
 from .optimisers import optimisers
-from .strategies import settle
+from .strategies import default_choices
 from .structure import Structure
 from .teachers import Teacher
 from .validation import Pairs, validate
@@ -242,7 +242,7 @@ class Trainer:
     def _measure(self) -> dict[str, Any]:
         """Of the network that would be kept now: whether it meets the targets, and its quality."""
         if self.structure:
-            settle(self.structure, self.round_to)
+            self.structure.force(default_choices(self.net, self.structure, self.round_to))
         self.kept.eval()
         facts = validate(self.kept, self.pairs, self.config.batch, self.margin_px)
         self.kept.train()

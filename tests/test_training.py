@@ -94,8 +94,8 @@ def test_a_search_measures_what_would_be_kept(tmp_path):
     _, structure = build(config, None, torch.device("cpu"))
     target = 0.8 * float(structure.cost(chosen=True).macs_per_mp)  # of the argmax, which does not change
     search(run, replace(config, structure=replace(config.structure, target_macs_per_mp=target)))
-    validations = read_record(run).search.rows
-    assert all(row["feasible"] for row in validations if row["kind"] == "validation")
+    rows = read_record(run).search.rows
+    assert all(row["feasible"] for row in rows if row["kind"] == "validation")
     distil(run)
     data = load_data(config, torch.device("cpu"))
     pairs = validation_set(data.validation, config.search.validation_patches)
