@@ -173,8 +173,8 @@ def _configuration(
         structure = replace(structure, **{f"target_{name}": None for name in structure.targets()})
     chosen = {"type": type_, "mode": mode, "two_level": two_level or None}
     structure = replace(structure, **{name: value for name, value in chosen.items() if value is not None})
-    finetune = config.finetune
+    finetune, net = config.finetune, replace(config.net, arch=arch or config.net.arch)
     if arch == "attention-unet":  # what its channel attention averages over is one patch
         finetune = replace(finetune, patch_px=None)
-    net = replace(config.net, arch=arch or config.net.arch)
+        net = replace(net, window=config.mosaic.patch_px // 2)
     return replace(config, structure=structure, net=net, finetune=finetune)

@@ -31,6 +31,8 @@ _IN_PLACE = frozenset(
     {"Add", "Clip", "Div", "Identity", "LeakyRelu", "Mul", "PRelu", "Relu", "Reshape", "Sqrt", "Sub"}
 )
 """Operators whose output may take the place of an input of the same size."""
+_WORKSPACES = {"ConvTranspose": 2}
+"""What an operator takes while it runs, in units of its output: here columns, and the output in another order."""
 
 
 def tile_px_for(session: Session) -> int:
@@ -72,7 +74,8 @@ def activation_bytes(data: bytes, multiple: int) -> float:
         if node.op_type in _IN_PLACE and (places := [n for n in dying if held[n] == sum(made.values())]):
             del held[places[0]]
         held |= made
-        most = max(most, sum(held.values()))
+        working = _WORKSPACES.get(node.op_type, 0) * sum(made.values())
+        most = max(most, sum(held.values()) + working)
         for name in dying:
             held.pop(name, None)
     return float(most / side**2)

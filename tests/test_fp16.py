@@ -47,7 +47,7 @@ def test_convolutions_are_half_and_what_surrounds_them_is_not():
         kinds.setdefault(node.op_type, set()).add(types[node.output[0]])
     convolutions = [types[node.output[0]] for node in half.graph.node if node.op_type == "Conv"]
     assert convolutions[0] == TensorProto.FLOAT  # its differences are of planes that reach hundreds
-    assert {*convolutions[1:]} == kinds["Resize"] == {TensorProto.FLOAT16}
+    assert {*convolutions[1:]} == kinds["ConvTranspose"] == {TensorProto.FLOAT16}
     assert kinds["Sqrt"] == kinds["Div"] == {TensorProto.FLOAT}  # the front end
     last = max(i for i, node in enumerate(features) if node.op_type == "Conv")
     assert {types[node.output[0]] for node in features[last + 1 :]} == {TensorProto.FLOAT}
