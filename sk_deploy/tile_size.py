@@ -32,7 +32,7 @@ _IN_PLACE = frozenset(
 )
 """Operators whose output may take the place of an input of the same size."""
 _WORKSPACES = {"ConvTranspose": 2}
-"""What an operator takes while it runs, in units of its output: here columns, and the output in another order."""
+"""What an operator takes while it runs, in units of its output: columns, and the output in another order."""
 
 
 def tile_px_for(session: Session) -> int:
