@@ -31,8 +31,9 @@ _IN_PLACE = frozenset(
     {"Add", "Clip", "Div", "Identity", "LeakyRelu", "Mul", "PRelu", "Relu", "Reshape", "Sqrt", "Sub"}
 )
 """Operators whose output may take the place of an input of the same size."""
-_WORKSPACES = {"ConvTranspose": 2}
-"""What an operator takes while it runs, in units of its output: columns, and the output in another order."""
+_WORKSPACES = {"ConvTranspose": 3}
+"""What an operator takes while it runs, in units of its output: columns, and input and output in another
+order; as measured."""
 
 
 def tile_px_for(session: Session) -> int:

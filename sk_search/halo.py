@@ -12,17 +12,14 @@ from .dead_leaves import dead_leaves
 from .mosaics import pack, sample_mosaics
 from .noise_synthesis import add_noise, sample_noise_levels
 
-_QUARTER_STEP = 0.25 / (2**14 - 1)
-_UNSEEN = 10
-"""By how much more a scene that was not measured with may move the output."""
+_STILL = 0.025 / (2**14 - 1)
+"""A tenth of the quarter step that tiles may differ by: eight strips are not every scene."""
 _LIMITS_PACKED = (64, 128, 256)
 _PATCH_PACKED = 64
 
 
 def measure_halo(net: nn.Module, config: RunConfig) -> int:
-    """Packed pixels beyond which a change moves the output by less than a quarter of a 14-bit step.
-
-    Here by less than a tenth of that: eight strips are not every scene.
+    """Packed pixels beyond which a change moves the output by less than a fortieth of a 14-bit step.
 
     Measured, because the theoretical field counts paths that carry nothing. What lies beyond an edge is cut
     off, as at the edge of a tile, and also exchanged for other scenes; along both axes, at noise levels
@@ -53,7 +50,7 @@ def _reach(net: nn.Module, config: RunConfig, limit: int) -> int:
         kept = net(x, noise).narrow(axis, 0, edge)
         for changed in (net(near, noise), net(torch.cat([near, beyond], axis), noise)):
             change = (kept - changed.narrow(axis, 0, edge)).abs().amax((0, 1, 5 - axis))  # [edge]
-            touched = torch.nonzero(change > _QUARTER_STEP / _UNSEEN)
+            touched = torch.nonzero(change > _STILL)
             reach = max(reach, edge - int(touched.min()) if len(touched) else 0)
     return reach
 

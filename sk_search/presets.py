@@ -89,13 +89,12 @@ def base() -> RunConfig:
 
 def _shipped(name: str, net: NetConfig, structure: StructureConfig) -> RunConfig:
     """Small patches and many steps: of equal pixels, 16 patches of 64 px teach more than 8 of 128 px."""
-    train = TrainConfig()
     return RunConfig(
         preset=name,
         net=net,
         structure=replace(structure, learning_rate=1e-2),  # its default leaves so short a search undecided
-        search=replace(train, steps=2_000, validate_every=500, compile=False),
-        finetune=replace(train, steps=100_000, patch_px=96, ema=0.999),
+        search=TrainConfig(steps=2_000, validate_every=500, compile=False),
+        finetune=TrainConfig(steps=100_000, patch_px=96, ema=0.999),
         mosaic=MosaicConfig(patch_px=64),
     )
 

@@ -32,7 +32,7 @@ def test_activations_by_hand(tmp_path: Path) -> None:
 def test_activations_as_measured() -> None:
     path = find_model(DEFAULT_MODEL)
     spec = Session(path, "cpu").spec
-    side = 96 * spec.multiple
+    side = 48 * spec.multiple
     estimate = tile_size.SLACK * activation_bytes(path.read_bytes(), spec.multiple) * side**2 / 2**20
     assert held_mib(path, side) == pytest.approx(estimate, rel=0.25)
 
