@@ -31,7 +31,7 @@ Choices = dict[str, Choice]
 
 _MULTIPLIER_RATE = 0.01
 STIFFNESS = 20.0
-"""Of the quadratic penalty: 5 % above a ceiling weigh as much as a multiplier of 1 at once, so that a search
+"""Of the quadratic penalty: 5 % above a budget weigh as much as a multiplier of 1 at once, so that a search
 too short for its multipliers to grow meets its target too."""
 
 
@@ -56,7 +56,7 @@ class Structure:
         self.violations: dict[str, Tensor] = {}
         with torch.no_grad():
             cost = self.expected_cost() if self.targets else None
-            self.begun = {n: torch.log(getattr(cost, n) / t).clamp_min(0) for n, t in self.targets.items()}
+            self.begun = {n: torch.log(getattr(cost, n) / t) for n, t in self.targets.items()}
         self.tau = config.tau_start
         logits = list(self.parameters())
         self.optimiser = (
@@ -121,27 +121,32 @@ class Structure:
         return _mean_cost(costs, self.shared.node_weights)
 
     def penalty(self, progress: float) -> Tensor:
-        """(multiplier + stiffness/2 · v) · v, v = log(expected cost / ceiling) where positive; for the loss.
+        """(multiplier + stiffness/2 · v) · v, v = log(expected cost / budget) where positive; for the loss.
 
         The sum over all targets. An augmented Lagrangian instead of a weight that the user must guess: the
-        multiplier grows while the expected cost is above its ceiling and shrinks while it is below. There it
+        multiplier grows while the expected cost is above its budget and shrinks while it is below. There it
         pushes no more: a multiplier that has grown for long would go on to the cheapest network before it
-        had shrunk.
+        had shrunk. A budget not spent is pushed as stiffly, where every target leaves some.
 
-        The ceiling comes down from the cost of the undecided supernet to the target, and is there at half of
-        the learning: 1×1 is a part of every kernel, so its weights are the first to be of use, and a search
-        that must be cheap at once settles on it.
+        Both because 1×1 is a part of every kernel, so its weights are the first to be of use: a search that
+        must be cheap at once settles on it, and so does one that is free to be. The budget therefore goes
+        from the cost of the undecided supernet to the target, and is there at half of the learning.
         """
         cost = self.expected_cost() if self.targets else None
         learnt = (progress - self.config.frozen_share) / (1 - self.config.frozen_share)
-        raised = 1 - min(1.0, max(0.0, 2 * learnt))
+        apart = 1 - min(1.0, max(0.0, 2 * learnt))
         self.violations = {
-            name: torch.log(getattr(cost, name) / t) - raised * self.begun[name]
+            name: torch.log(getattr(cost, name) / t) - apart * self.begun[name]
             for name, t in self.targets.items()
         }
-        above = {name: v.clamp_min(0) for name, v in self.violations.items()}
-        pushes = ((self.multipliers[name] + STIFFNESS / 2 * v) * v for name, v in above.items())
-        return sum(pushes, torch.zeros(()))
+        if not self.violations:
+            return torch.zeros(())
+        unspent = max(self.violations.values()).clamp_max(0)
+        penalty = STIFFNESS / 2 * unspent.square()
+        for name, violation in self.violations.items():
+            above = violation.clamp_min(0)
+            penalty = penalty + (self.multipliers[name] + STIFFNESS / 2 * above) * above
+        return penalty
 
     def update(self, progress: float) -> None:
         """One optimiser step, and one of the multipliers; nothing in the first, frozen part of the search."""

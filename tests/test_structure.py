@@ -163,26 +163,37 @@ def test_random_networks_come_close_in_a_small_space(target):
         assert -0.1 < structure.excess() <= 0
 
 
-def test_the_ceiling_comes_down_to_the_target_by_half_of_the_learning():
-    """Above it multiplier and stiffness push, below it nothing does, however large the multiplier is."""
-    config = StructureConfig(target_macs_per_mp=3e9)
+@pytest.mark.parametrize("target", [3e9, 1.2e10])
+def test_the_budget_goes_to_the_target_by_half_of_the_learning(target):
+    """From the undecided supernet's cost, which is above or below. What is not spent pushes as stiffly as
+    what is above, but without a multiplier, however large that is."""
+    config = StructureConfig(target_macs_per_mp=target)
     structure = Structure(build_supernet(tiny().net, config), config)
     structure.multipliers["macs_per_mp"] += 3.0
-    begun = math.log(float(structure.expected_cost().macs_per_mp.detach()) / 3e9)
-    assert begun > 0.2
+    begun = math.log(float(structure.expected_cost().macs_per_mp.detach()) / target)
+    assert abs(begun) > 0.2
 
     def violation(progress):
         penalty = float(structure.penalty(progress).detach())
         found = float(structure.violations["macs_per_mp"].detach())
-        above = max(0.0, found)
-        assert penalty == pytest.approx((3 + STIFFNESS / 2 * above) * above, abs=1e-6)
+        expected = STIFFNESS / 2 * found**2 + (3 * found if found > 0 else 0)
+        assert penalty == pytest.approx(expected, abs=1e-6)
         return found
 
     assert violation(0.0) == violation(0.1) == pytest.approx(0, abs=1e-6)
     assert violation(0.325) == pytest.approx(begun / 2, rel=1e-3)
     assert violation(0.55) == violation(1.0) == pytest.approx(begun, rel=1e-5)
-    for superkernel in structure.superkernels.values():
-        superkernel.choose(superkernel.smallest())
-        for logits in superkernel.parameters():
-            logits.data[0, 0] += 50.0  # the cheapest network
-    assert violation(1.0) < 0
+
+
+def test_one_of_two_budgets_spent_is_enough():
+    config = StructureConfig(target_macs_per_mp=3e9, target_parameters=1e9)
+    structure = Structure(build_supernet(tiny().net, config), config)
+    with torch.no_grad():
+        for superkernel in structure.superkernels.values():
+            superkernel.choose(superkernel.smallest())
+            for logits in superkernel.parameters():
+                logits[0, 0] += 50.0  # the cheapest network
+        penalty = float(structure.penalty(1.0))
+    macs, parameters = (float(v) for v in structure.violations.values())
+    assert parameters < macs < 0
+    assert penalty == pytest.approx(STIFFNESS / 2 * macs**2)
