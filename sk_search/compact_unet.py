@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .conditioning import CONDITIONINGS, Stem
+from .conditioning import CONDITIONINGS, Stem, within_noise
 from .config import NetConfig
 from .layers import Block, MakeConv
 
@@ -58,7 +58,10 @@ class CompactUNet(nn.Module):
         h = self.bottom(h)
         for level in reversed(range(len(skips))):
             h = self.decoder[level](skips[level] + self.up[level](h))
-        return restore(pixel_shuffle(self.tail(h)).to(x.dtype))
+        residual = self.tail(h)
+        if not self.training and self.condition.residual_std:
+            residual = within_noise(residual, self.condition.residual_std)
+        return restore(pixel_shuffle(residual).to(x.dtype))
 
 
 class NearestUp(nn.Conv2d):
