@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bayer import PHASES, Sites, cut
+from .brightness import keep_brightness
 from .counts import round_counts
 from .errors import ConfigError, RawError
 from .levels import Levels, normalise
@@ -95,6 +96,7 @@ class Denoiser:
         pixels on), and not used by a blind model. `phase`: colours of mosaic[:2,:2] in reading order.
         `ensemble` averages the eight dihedral transforms: better, eight times the work. `strength` blends
         from the input (0) to the denoised mosaic (1). `progress` is told the share that is done, 0 to 1.
+        Locally, the mean of every plane stays what it was (see `keep_brightness`).
 
         Hot pixels are for `find_defects`. Raises ConfigError for other strengths or phases, RawError for what
         is not such a mosaic, or when memory does not suffice for the smallest tile.
@@ -109,6 +111,7 @@ class Denoiser:
         if noise is None and not self.spec.blind:
             noise = estimate_noise(mosaic)
         denoised = np.empty_like(mosaic)
+        read = partial(cut, mosaic)
 
         def attempt() -> None:
             pipeline = self._on_gpu(mosaic.shape, phase, ensemble, np.float32, np.float32)
@@ -116,10 +119,10 @@ class Denoiser:
                 pipeline.run(mosaic, denoised, phase, noise, strength, progress=progress)
             else:
                 write = partial(_put, denoised)
-                read = partial(cut, mosaic)
                 self._run(read, write, mosaic.shape, phase, noise, ensemble, strength, progress)
 
         self._with_room(attempt)
+        _keep_brightness(denoised, read, noise, strength)
         return denoised
 
     def image(
@@ -149,6 +152,7 @@ class Denoiser:
                 self._run(raw.window, write, raw.shape, raw.phase, noise, ensemble, strength, progress)
 
         self._with_room(attempt)
+        _keep_brightness(denoised, raw.window, noise, strength)
         return denoised
 
     def counts(
@@ -164,7 +168,9 @@ class Denoiser:
     ) -> NDArray[np.uint16]:
         """Denoise raw counts [H,W] of these levels; returns `gain` times as many, rounded, within 16 bits.
 
-        As `__call__` in everything else. On a GPU only counts cross to it and back: the fastest way.
+        As `__call__` in everything else, but for the means of planes, which are left as the network makes
+        them: a whole count is often more than they are off. On a GPU only counts cross to it and back: the
+        fastest way.
         """
         _check(counts.shape, phase, strength)
         if noise is None and not self.spec.blind:
@@ -234,6 +240,13 @@ class Denoiser:
             raise RawError(f"not enough memory for a tile of {self.tile_px} px: {error}") from error
         log.warning("not enough memory for tiles of %d px; going on with %d px", self.tile_px, smaller)
         self.tile_px = smaller
+
+
+def _keep_brightness(
+    denoised: NDArray[np.float32], read: Read, noise: NoiseProfile | None, strength: float
+) -> None:
+    if noise is not None and strength > 0:
+        keep_brightness(denoised, read, noise, strength)
 
 
 def _put(pixels: NDArray[Any], rows: slice, columns: slice, denoised: NDArray[Any]) -> None:

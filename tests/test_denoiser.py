@@ -33,7 +33,7 @@ def test_strength_blends(tmp_path: Path, mosaic: np.ndarray) -> None:
         denoise(mosaic, strength=1.5)
 
 
-def test_noise_reaches_the_network(tmp_path: Path, mosaic: np.ndarray) -> None:
+def test_noise_reaches_the_network(tmp_path: Path, mosaic: np.ndarray, network_alone: None) -> None:
     denoise = Denoiser.from_file(models.noise_adder(tmp_path / "m.onnx"), "cpu")
     np.testing.assert_allclose(denoise(mosaic, NoiseProfile(0.25, 0.5)), mosaic + 0.75, rtol=1e-6)
     blind = estimate_noise(mosaic)

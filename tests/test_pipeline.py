@@ -174,7 +174,7 @@ def test_strength_0_and_an_identity_change_no_bit(tmp_path: Path, unet: Denoiser
         np.testing.assert_array_equal(denoised, counts)
 
 
-def test_every_site_meets_its_plane_and_the_noise_its_input(tmp_path: Path) -> None:
+def test_every_site_meets_its_plane_and_the_noise_its_input(tmp_path: Path, network_alone: None) -> None:
     """Also where the model transposes: gains that differ by plane, Gr and Gb apart."""
     mosaic = np.random.default_rng(0).normal(0.3, 0.1, (70, 90)).astype(np.float32)
     for path in (
@@ -191,7 +191,7 @@ def test_every_site_meets_its_plane_and_the_noise_its_input(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_the_shipped_model(tmp_path: Path, half: bool) -> None:
+def test_the_shipped_model(tmp_path: Path, half: bool, network_alone: None) -> None:
     """In half precision too, which a CPU rounds here and there as it pleases."""
     exact = 16 * QUARTER_STEP if half else QUARTER_STEP
     import onnx
