@@ -29,6 +29,8 @@ _BAND_ROWS = 8 * _CELL
 """Rows of the mosaic that are looked at at a time: their planes stay in a core's cache."""
 _OUTLIER = 6.0
 """Standard deviations and as many electrons from the denoised, beyond which a pixel is hot: it was mended."""
+_UNTOUCHED = 1e-8
+"""Of the square of that bound: of a pixel that changed by less no noise was taken."""
 _TAIL = 4.0
 """Standard deviations that a value may be from a limit, and be cut off."""
 _STEPS = 4096
@@ -87,16 +89,17 @@ class _Cut:
         self.added = (self._below(floor, x) - above).astype(np.float32)
 
     def residual(self, noisy: Array, clean: Array) -> Array:
-        """noisy - its mean, where `clean` is the clean one; 0 for outliers."""
-        reach = np.float32(self.most - self.least)
-        place = np.sqrt(np.clip(clean - np.float32(self.least), 0, reach) / reach)
-        place *= np.float32(_STEPS - 1)
+        """noisy - its mean, for this clean value; 0 for outliers, and for what came back as it was."""
         residual = noisy - clean
-        residual -= self.added[place.astype(np.int32)]
         bound = np.maximum(clean, 0)
         bound *= np.float32(2 * _OUTLIER**2 * self.shot)
         bound += np.float32(2 * _OUTLIER**2 * (self.read + self.shot**2))
-        residual *= residual * residual < bound
+        counts = residual * residual > np.float32(_UNTOUCHED) * bound
+        reach = np.float32(self.most - self.least)
+        place = np.sqrt(np.clip(clean - np.float32(self.least), 0, reach) / reach)
+        place *= np.float32(_STEPS - 1)
+        residual -= self.added[place.astype(np.int32)]
+        residual *= counts & (residual * residual < bound)
         return residual
 
     def _deviation(self, x: Array) -> Array:

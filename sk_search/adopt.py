@@ -82,7 +82,8 @@ def _network(model: onnx.ModelProto, spec: ModelSpec, net_config: NetConfig, nam
         if isinstance(module, Block) and module.alpha is not None:
             module.alpha.fill_(1.0)
     planes, noise = example(2, 2 * spec.multiple * 8)
-    modules, weights = _in_running_order(net, planes, noise), _convolutions(model.graph)
+    modules = _in_running_order(net, planes, noise)
+    weights = _convolutions(model.graph)[: len(modules)]  # behind them: the means of `within_noise`
     if [tuple(m.weight.shape) for m in modules] != [tuple(w.shape) for w, _ in weights]:
         raise ModelError(f"model {name}: its graph is not what its genotype describes: export it again")
     for module, (weight, bias) in zip(modules, weights, strict=True):

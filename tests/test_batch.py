@@ -158,6 +158,7 @@ def test_an_interrupted_batch_goes_on(identity: Denoiser, tmp_path: Path) -> Non
     assert read_raw(tmp_path / "a_denoised.dng").mosaic.shape == (96, 128)
 
 
+@pytest.mark.usefixtures("network_alone")
 def test_noise_comes_from_the_best_source(tmp_path: Path) -> None:
     denoiser = Denoiser.from_file(models.noise_adder(tmp_path / "model.onnx"), "cpu")
     (tmp_path / "in").mkdir()

@@ -46,6 +46,7 @@ def run(*arguments: object) -> str:
     return result.stdout
 
 
+@pytest.mark.usefixtures("network_alone")
 def test_figures_are_those_of_a_direct_computation(folder: Path) -> None:
     facts = json.loads(run("same.onnx", "dim.onnx", "--bench", "photos", "--json"))
     assert facts["providers"] == {"same": "cpu", "dim": "cpu"}
@@ -85,6 +86,7 @@ def test_plane_bias() -> None:
     assert plane_bias(np.full((8, 8), 0.001, np.float32), np.zeros((8, 8), np.float32)) == pytest.approx(0.1)
 
 
+@pytest.mark.usefixtures("network_alone")
 def test_the_tables_the_worst_and_the_picture(folder: Path) -> None:
     words = ("--bench", "photos", "--charts", "--no-ensemble", "--picture", "card.png")
     out = run("same.onnx", "dim.onnx", *words)

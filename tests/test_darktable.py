@@ -21,6 +21,8 @@ from sk_deploy.convert import convert
 from sk_deploy.darktable import OVERLAP_PACKED, TILE_PACKED, check_tiles
 from sk_deploy.errors import ConfigError, SkdnError
 
+pytestmark = pytest.mark.usefixtures("network_alone")
+"""All that darktable runs."""
 NOISE = NoiseProfile(2e-3, 3e-5)
 QUARTER_STEP = 0.25 / (2**14 - 1)
 

@@ -81,6 +81,7 @@ def run(*arguments: object) -> str:
 # -- figures ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("network_alone")
 @pytest.mark.parametrize("hdf5", [False, True])
 def test_scores_are_those_of_a_direct_computation(tmp_path: Path, hdf5: bool) -> None:
     clean, noisy = write_sidd_blocks(tmp_path, hdf5=hdf5)
@@ -114,6 +115,7 @@ def test_psnr_clips_and_ends(tmp_path: Path) -> None:
     assert psnr_db(clean - 0.1, clean) == pytest.approx(20, abs=1e-5)
 
 
+@pytest.mark.usefixtures("network_alone")
 def test_every_block_is_denoised_at_its_own_phase(tmp_path: Path) -> None:
     """A model that blackens the red plane blackens the red sites of every phone."""
     clean, _ = write_sidd_blocks(tmp_path, frames=5)
@@ -125,6 +127,7 @@ def test_every_block_is_denoised_at_its_own_phase(tmp_path: Path) -> None:
         np.testing.assert_array_equal(output == 0, truth < 0.25)  # red is dark in these mosaics
 
 
+@pytest.mark.usefixtures("network_alone")
 def test_the_level_is_the_calibrations_or_that_of_all_blocks_of_a_frame(tmp_path: Path) -> None:
     _, noisy = write_sidd_blocks(tmp_path)
     levels = {picture.name.split(",")[0]: picture.noise for picture in open_eval_set(str(tmp_path)).pictures}
