@@ -34,9 +34,9 @@ def to_half(model: Any) -> Any:
     _name_the_end(named.graph)
     model = onnx.shape_inference.infer_shapes(named, strict_mode=True)
     graph = model.graph
-    half = _between_convolutions(graph.node)
-    made_half = {name for index in half for name in graph.node[index].output}
     weights = {tensor.name: tensor for tensor in graph.initializer}
+    half = _between_convolutions(graph.node, weights)
+    made_half = {name for index in half for name in graph.node[index].output}
     floats = {
         value.name
         for value in (*graph.input, *graph.value_info, *graph.output)
@@ -94,23 +94,35 @@ def _name_the_end(graph: Any) -> None:
                 return
 
 
-def _between_convolutions(nodes: Any) -> set[int]:
-    """Indices of the convolutions behind the first, and of what leads to them; nodes come in order."""
+def _between_convolutions(nodes: Any, weights: dict[str, Any]) -> set[int]:
+    """Indices of the convolutions behind the first, and of what leads to them; nodes come in order.
+
+    Those that take a mean are not meant: behind the last layer they limit the residual.
+    """
+    layers = {i for i, node in enumerate(nodes) if node.op_type == "Conv" and not _is_mean(node, weights)}
     after: set[str] = set()
     reached = set()
     for index, node in enumerate(nodes):
         if not after.isdisjoint(node.input):
             reached.add(index)
-        if node.op_type == "Conv" or index in reached:
+        if index in layers or index in reached:
             after.update(node.output)
     before: set[str] = set()
     leads = set()
     for index in reversed(range(len(nodes))):
         node = nodes[index]
-        if node.op_type == "Conv" or not before.isdisjoint(node.output):
+        if index in layers or not before.isdisjoint(node.output):
             leads.add(index)
             before.update(node.input)
     return reached & leads
+
+
+def _is_mean(node: Any, weights: dict[str, Any]) -> bool:
+    """Whether all weights of a convolution are one number."""
+    from onnx import numpy_helper
+
+    tensor = weights.get(node.input[1])
+    return tensor is not None and np.ptp(numpy_helper.to_array(tensor)) == 0
 
 
 def _half_weights(tensor: Any, name: str) -> Any:
