@@ -163,7 +163,7 @@ class TrainConfig:
     """Share of the teacher's output in what is learnt; the clean mosaic has the rest."""
     validate_every: int = 1000
     patience: int = 30
-    """Stop after this many validations without a better PSNR (paper: 30)."""
+    """At a constant learning rate, stop after this many validations without a better PSNR (paper: 30)."""
     validation_patches: int = 48
     log_every: int = 100
 

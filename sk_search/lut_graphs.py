@@ -96,6 +96,12 @@ class Graph:
             count_include_pad=0,
         )
 
+    def mean(self, x: str, channels: int, kernel: int) -> str:
+        """The mean over kernel×kernel and all channels, as a convolution; beyond an edge is 0."""
+        weights = np.full((1, channels, kernel, kernel), 1 / (channels * kernel**2), np.float32)
+        pads = [kernel // 2] * 4
+        return self.op("Conv", x, self.constant(weights), kernel_shape=[kernel, kernel], pads=pads)
+
     def block(self, x: str, site: Site, option: Option) -> str:
         """layers.Block as it is exported, its scalar folded into the last convolution."""
         channels, features = site.width, x
@@ -221,10 +227,20 @@ def _compact_unet(
         h = _up(graph, net, h, widths[i + 1], widths[i])
         h = _blocks(graph, net, graph.op("Add", skips[i], h), options)
     h = graph.conv(h, widths[0], 16, 3)
+    if net.conditioning == "anscombe":
+        h = _within_noise(graph, h, 16)
     height, width = size
     h = graph.reshape(h, (0, 8, 2, height * width // 4))
     h = graph.reshape(graph.op("Transpose", h, perm=[0, 1, 3, 2]), (0, 4, 2, height // 2, width))
     return graph.reshape(graph.op("Transpose", h, perm=[0, 1, 3, 2, 4]), (0, 4, height, width))
+
+
+def _within_noise(graph: Graph, residual: str, channels: int) -> str:
+    """conditioning.within_noise, for a residual of standard deviation 2."""
+    energy = graph.op("Clip", graph.op("Mul", residual, residual), "", graph.number(100))
+    nearby, least = graph.mean(graph.mean(energy, channels, 1), 1, 3), graph.number(8)
+    kept = graph.op("Mul", graph.op("Reciprocal", graph.op("Clip", nearby, least)), least)
+    return graph.op("Mul", residual, graph.op("Mul", kept, kept))
 
 
 def _skipinit_unet(

@@ -128,8 +128,12 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether the configured steps are done or patience ran out."""
-        return self.step >= self.config.steps or self.stale >= self.config.patience
+        """Whether the configured steps are done or, at a constant learning rate, patience ran out.
+
+        A falling rate ends with its best steps, and a schedule that is lengthened begins with worse ones.
+        """
+        ran_out = self.config.schedule == "constant" and self.stale >= self.config.patience
+        return self.step >= self.config.steps or ran_out
 
     def _begin(self, resume: bool) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -268,7 +268,7 @@ def test_folders_that_cannot_be_written_are_one_line(uninterrupted, tmp_path):
 
 def test_patience_waits_for_the_annealing(tmp_path):
     """Nothing improves after step 1; the annealing ends at step 6, and from there patience is 2."""
-    config = small_config(steps=100, validate_every=1, patience=2, learning_rate=0.0)
+    config = small_config(steps=100, validate_every=1, patience=2, learning_rate=0.0, schedule="constant")
     structure = {"anneal_steps": 6, "learning_rate": 0.0}
     search(tmp_path / "run", type(config).from_dict(config.to_dict() | {"structure": structure}))
     state = checkpoint(tmp_path / "run")

@@ -105,7 +105,7 @@ def test_a_search_measures_what_would_be_kept(tmp_path):
 
 
 def test_early_stopping(tmp_path):
-    config = small_config(steps=100, validate_every=1, patience=2, learning_rate=0.0)
+    config = small_config(steps=100, validate_every=1, patience=2, learning_rate=0.0, schedule="constant")
     config = replace(config, structure=replace(config.structure, anneal_steps=1, learning_rate=0.0))
     search(tmp_path / "run", config)
     assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 3
