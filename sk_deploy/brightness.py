@@ -9,6 +9,7 @@ pedestal, the mean of what is left of the noise is not 0, and is computed.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .devices import cpu_threads
 from .noise import NoiseProfile
 from .tiling import Read
 
@@ -29,6 +31,10 @@ _BAND_ROWS = 8 * _CELL
 """Rows of the mosaic that are looked at at a time: their planes stay in a core's cache."""
 _SAMPLED = 4
 """One band in so many is searched for the least and the largest value: what is cut off is everywhere."""
+_PILE = 1e-3
+"""Of all values, so many at the least of them were cut off there; few reach it by themselves."""
+_MOST_THREADS = 8
+"""More would wait for memory."""
 _OUTLIER = 6.0
 """Standard deviations and as many electrons from the denoised, beyond which a pixel is hot: it was mended."""
 _UNTOUCHED = 1e-8
@@ -48,8 +54,8 @@ SITES = tuple((slice(row, None, 2), slice(column, None, 2)) for row in (0, 1) fo
 def keep_brightness(denoised: NDArray[np.float32], read: Read, noise: NoiseProfile, strength: float) -> None:
     """Give a denoised mosaic [H,W] of any phase the local means of the noisy one, in place.
 
-    `read` reads the noisy one, whose variance is shot · x + read. `strength`: the share of the denoised in
-    `denoised`; the rest is noisy still.
+    `read` reads the noisy one; its noise has the variance shot · x + read. `strength`: the share of the
+    denoised in `denoised`; the rest is noisy still.
     """
     height, width = denoised.shape
     bands = [slice(top, min(top + _BAND_ROWS, height)) for top in range(0, height, _BAND_ROWS)]
@@ -58,13 +64,17 @@ def keep_brightness(denoised: NDArray[np.float32], read: Read, noise: NoiseProfi
     def noisy(band: slice) -> NDArray[np.float32]:
         return read(np.arange(band.start, band.stop), columns)
 
-    def limits_of(band: slice) -> tuple[float, float]:
+    def extremes(band: slice) -> list[tuple[float, float]]:
+        """The least and the negative of the largest value, and the share of the band that has it."""
         here = noisy(band)
-        return float(here.min()), float(here.max())
+        return [
+            (sign * float(extreme), np.count_nonzero(here == extreme) / here.size)
+            for sign, extreme in ((1, here.min()), (-1, here.max()))
+        ]
 
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        least, most = zip(*pool.map(limits_of, bands[::_SAMPLED]), strict=True)
-        cut = _Cut(noise, min(least), max(most))
+    with ThreadPoolExecutor(min(cpu_threads(), _MOST_THREADS)) as pool:
+        least, most = (_limit(found) for found in zip(*pool.map(extremes, bands[::_SAMPLED]), strict=True))
+        cut = _Cut(noise, least, -most)
 
         def sums(band: slice) -> list[Array]:
             here, there = noisy(band), denoised[band]
@@ -79,12 +89,20 @@ def keep_brightness(denoised: NDArray[np.float32], read: Read, noise: NoiseProfi
         list(pool.map(give_back, range(len(SITES))))
 
 
+def _limit(found: Sequence[tuple[float, float]]) -> float:
+    """Where values are cut off: the least of all bands, if enough of them have it; else minus infinity."""
+    least = min(value for value, _ in found)
+    share = sum(share for value, share in found if value == least) / len(found)
+    return least if share > _PILE else -math.inf
+
+
 class _Cut:
     """What a cut below `floor` and one above `ceiling` do to the mean of a noisy value, by its clean one."""
 
     def __init__(self, noise: NoiseProfile, floor: float, ceiling: float) -> None:
         self.shot, self.read = max(noise.shot, 1e-12), max(noise.read, 1e-14)
-        self.least, self.most = min(floor, 0.0), max(ceiling, 1.0)
+        self.least, self.most = floor if -1 < floor < 0 else 0.0, ceiling if 1 < ceiling < 2 else 1.0
+        floor, ceiling = max(floor, -1.0), min(ceiling, 2.0)  # no noise reaches farther
         # By the root of the clean value: as fine in the dark as shot noise is.
         x = self.least + (self.most - self.least) * (np.arange(_STEPS) / (_STEPS - 1)) ** 2
         above = self._excess(x - ceiling, self._deviation(x))

@@ -87,6 +87,14 @@ def test_a_cut_at_white_is_known():
     assert np.abs(biases(kept(denoised, noisy), clean)).max() < 0.002
 
 
+def test_the_least_of_what_is_not_cut_off_is_no_limit():
+    """A level stated four times too high reaches the least values; they are its own noise, and rare."""
+    clean = photograph((512, 512), 0.0, 0.2)
+    noisy = photographed(clean, NoiseProfile(2e-5, 1e-6))
+    change = kept(clean, noisy, NoiseProfile(3.2e-4, 1.6e-5)) - clean
+    assert np.abs(change).max() < 2e-4
+
+
 def test_a_mended_hot_pixel_gives_nothing_back():
     clean = photograph((512, 512), 0.001, 0.003)
     noisy = photographed(clean, NOISE)
