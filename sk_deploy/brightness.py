@@ -27,7 +27,7 @@ _CELLS = 7
 """Cells on a side of a neighbourhood: 12,544 pixels, whose own mean has 1/112 of their noise."""
 _FEW = 256
 """Of a mosaic with no more pixels in a plane, half is given back: their own noise has a mean, too."""
-_BAND_ROWS = 8 * _CELL
+_BAND_ROWS = 16 * _CELL
 """Rows of the mosaic that are looked at at a time: their planes stay in a core's cache."""
 _SAMPLED = 4
 """One band in so many is searched for the least and the largest value: what is cut off is everywhere."""
@@ -117,10 +117,13 @@ class _Cut:
         counts = change < bound
         bound *= np.float32(_UNTOUCHED)
         counts &= change > bound
-        place = np.clip(clean - np.float32(self.least), 0, np.float32(self.most - self.least))
-        place *= np.float32((_STEPS - 1) ** 2 / (self.most - self.least))
-        np.sqrt(place, out=place)
-        residual -= self.added.take(place.astype(np.intp), mode="clip")  # rounding may end one step beyond
+        if self.added.any():
+            place = np.clip(clean - np.float32(self.least), 0, np.float32(self.most - self.least))
+            place *= np.float32((_STEPS - 1) ** 2 / (self.most - self.least))
+            np.sqrt(place, out=place)
+            residual -= self.added.take(
+                place.astype(np.intp), mode="clip"
+            )  # rounding may end one step beyond
         residual *= counts
         return residual
 
@@ -152,8 +155,10 @@ class _Cut:
 
 def _sums(noisy: Array, blended: Array, cut: _Cut, strength: float) -> Array:
     """Sums of what is missing, and numbers of pixels [h,w,2], over the cells of a plane [H,W]."""
+    noisy, blended = np.ascontiguousarray(noisy), np.ascontiguousarray(blended)
     clean = blended if strength == 1 else noisy + (blended - noisy) / np.float32(strength)
-    missing = np.float32(strength) * cut.residual(noisy, clean)
+    missing = cut.residual(noisy, clean)
+    missing *= np.float32(strength)
     height, width = missing.shape
     rows, columns = np.arange(0, height, _CELL), np.arange(0, width, _CELL)
     total = np.add.reduceat(np.add.reduceat(missing, rows, axis=0), columns, axis=1)
