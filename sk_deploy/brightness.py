@@ -43,6 +43,8 @@ _TAIL = 4.0
 """Standard deviations that a value may be from a limit, and be cut off."""
 _STEPS = 4096
 """Of the table of what cutting off does."""
+_PASSES = 2
+"""Where black is cut off: what that adds depends on the clean value, so one pass goes half of the way."""
 _MOST_ELECTRONS = 200
 """Up to which a cut at black follows the Poisson law itself."""
 
@@ -80,13 +82,13 @@ def keep_brightness(denoised: NDArray[np.float32], read: Read, noise: NoiseProfi
             here, there = noisy(band), denoised[band]
             return [_sums(here[site], there[site], cut, strength) for site in SITES]
 
-        by_band = list(pool.map(sums, bands))
-
         def give_back(site: int) -> None:
             plane = denoised[SITES[site]]
             plane += _spread(np.vstack([band[site] for band in by_band]), plane.shape)
 
-        list(pool.map(give_back, range(len(SITES))))
+        for _ in range(_PASSES if math.isfinite(least) else 1):
+            by_band = list(pool.map(sums, bands))
+            list(pool.map(give_back, range(len(SITES))))
 
 
 def _limit(found: Sequence[tuple[float, float]]) -> float:
