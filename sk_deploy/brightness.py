@@ -28,13 +28,11 @@ _CELLS = 7
 _FEW = 256
 """Of a mosaic with no more pixels in a plane, half is given back: their own noise has a mean, too."""
 _BAND_ROWS = 16 * _CELL
-"""Rows of the mosaic that are looked at at a time: their planes stay in a core's cache."""
+"""Rows of the mosaic that are looked at at a time: copies of no more than these are in memory."""
 _SAMPLED = 4
 """One band in so many is searched for the least and the largest value: what is cut off is everywhere."""
 _PILE = 1e-3
 """Of all values, so many at the least of them were cut off there; few reach it by themselves."""
-_MOST_THREADS = 8
-"""More would wait for memory."""
 _OUTLIER = 6.0
 """Standard deviations and as many electrons from the denoised, beyond which a pixel is hot: it was mended."""
 _UNTOUCHED = 1e-8
@@ -74,7 +72,7 @@ def keep_brightness(denoised: NDArray[np.float32], read: Read, noise: NoiseProfi
             for sign, extreme in ((1, here.min()), (-1, here.max()))
         ]
 
-    with ThreadPoolExecutor(min(cpu_threads(), _MOST_THREADS)) as pool:
+    with ThreadPoolExecutor(cpu_threads()) as pool:
         least, most = (_limit(found) for found in zip(*pool.map(extremes, bands[::_SAMPLED]), strict=True))
         cut = _Cut(noise, least, -most)
 
@@ -82,13 +80,13 @@ def keep_brightness(denoised: NDArray[np.float32], read: Read, noise: NoiseProfi
             here, there = noisy(band), denoised[band]
             return [_sums(here[site], there[site], cut, strength) for site in SITES]
 
-        def give_back(site: int) -> None:
-            plane = denoised[SITES[site]]
-            plane += _spread(np.vstack([band[site] for band in by_band]), plane.shape)
+        def give_back(site: tuple[slice, slice], by_band: Sequence[Array]) -> None:
+            plane = denoised[site]
+            plane += _spread(np.vstack(by_band), plane.shape)
 
         for _ in range(_PASSES if math.isfinite(least) else 1):
-            by_band = list(pool.map(sums, bands))
-            list(pool.map(give_back, range(len(SITES))))
+            by_site = zip(*pool.map(sums, bands), strict=True)
+            list(pool.map(give_back, SITES, by_site))
 
 
 def _limit(found: Sequence[tuple[float, float]]) -> float:
@@ -114,6 +112,7 @@ class _Cut:
         """noisy - its mean, for this clean value; 0 for outliers, and for what came back as it was."""
         residual = noisy - clean
         change = residual * residual
+        # 2·(σ² + shot²) is (σ + shot)² or more.
         bound = clean * np.float32(2 * _OUTLIER**2 * self.shot)
         bound += np.float32(2 * _OUTLIER**2 * (self.read + self.shot**2))
         counts = change < bound
@@ -123,9 +122,8 @@ class _Cut:
             place = np.clip(clean - np.float32(self.least), 0, np.float32(self.most - self.least))
             place *= np.float32((_STEPS - 1) ** 2 / (self.most - self.least))
             np.sqrt(place, out=place)
-            residual -= self.added.take(
-                place.astype(np.intp), mode="clip"
-            )  # rounding may end one step beyond
+            # Rounding may end one step beyond the table.
+            residual -= self.added.take(place.astype(np.intp), mode="clip")
         residual *= counts
         return residual
 

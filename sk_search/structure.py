@@ -132,21 +132,19 @@ class Structure:
         must be cheap at once settles on it, and so does one that is free to be. The budget therefore goes
         from the cost of the undecided supernet to the target, and is there at half of the learning.
         """
-        cost = self.expected_cost() if self.targets else None
+        if not self.targets:
+            return torch.zeros(())
+        cost = self.expected_cost()
         learnt = (progress - self.config.frozen_share) / (1 - self.config.frozen_share)
         apart = 1 - min(1.0, max(0.0, 2 * learnt))
         self.violations = {
             name: torch.log(getattr(cost, name) / t) - apart * self.begun[name]
             for name, t in self.targets.items()
         }
-        if not self.violations:
-            return torch.zeros(())
         unspent = max(self.violations.values()).clamp_max(0)
-        penalty = STIFFNESS / 2 * unspent.square()
-        for name, violation in self.violations.items():
-            above = violation.clamp_min(0)
-            penalty = penalty + (self.multipliers[name] + STIFFNESS / 2 * above) * above
-        return penalty
+        above = {name: v.clamp_min(0) for name, v in self.violations.items()}
+        pushes = ((self.multipliers[name] + STIFFNESS / 2 * v) * v for name, v in above.items())
+        return sum(pushes, STIFFNESS / 2 * unspent.square())
 
     def update(self, progress: float) -> None:
         """One optimiser step, and one of the multipliers; nothing in the first, frozen part of the search."""
