@@ -66,7 +66,7 @@ def test_base_iso_needs_the_front_end_in_float32():
     model = shipped()
     cost = half_cost(model, to_half(model), blind=False, multiple=8)
     assert cost.psnr_db > 75
-    # The worst is base ISO: the same rounding, beside a picture that limiting the residual brings 3.6 dB nearer.
+    # Base ISO is the worst: the same rounding, beside a picture that the limited residual made 3.6 dB better.
     assert -LIMIT_DB < cost.cost_db < LIMIT_DB / 2
 
 
