@@ -21,6 +21,13 @@ import click
     help="With MODEL: what to train it on, as for `skdn search`; may be given several times.  [dead-leaves]",
 )
 @click.option(
+    "--without",
+    multiple=True,
+    metavar="BLOCK",
+    help="With MODEL: take this block out first, such as bottom.0; the rest learns to do without it. May be "
+    "given several times.",
+)
+@click.option(
     "--teacher",
     metavar="none|supernet|self-ensemble|RUN",
     help="Learn from a network too: the run's supernet, the fine-tuned network's own self-ensemble (a stage "
@@ -36,6 +43,7 @@ def command(
     run: Path,
     out: Path | None,
     data: tuple[str, ...],
+    without: tuple[str, ...],
     teacher: str | None,
     steps: int | None,
     resume: bool,
@@ -46,8 +54,8 @@ def command(
     a run is made of it first.
     """
     model = None if (run / "config.json").is_file() else _model(run)
-    if model is None and (out or data):
-        raise click.UsageError("--out and --data are for a MODEL: a run has a place and data already")
+    if model is None and (out or data or without):
+        raise click.UsageError("--out, --data and --without are for a MODEL: a run has them already")
     if model is not None and resume:
         raise click.UsageError("--resume continues a run: give its folder in place of the model")
 
@@ -59,7 +67,7 @@ def command(
 
     if model is not None:
         run = out or Path("runs") / model.stem
-        adopt(model, run, data)
+        adopt(model, run, data, without)
     try:
         with training_progress() as report:
             folder = finetune(run, teacher=teacher, steps=steps, resume=resume, report=report)

@@ -25,9 +25,9 @@ from sk_deploy.whole import whole
 
 from .conditioning import LAYERS, Stem
 from .config import NetConfig, RunConfig, StructureConfig
-from .distil import network_of
+from .distil import network_of, shortened
 from .layers import Block
-from .nets import Network
+from .nets import Network, leave_out
 from .presets import PRESETS
 from .proof import example, relative_difference, run_onnx
 from .rescale import FEATURE_SCALE, rescale_features
@@ -41,16 +41,18 @@ _SLOWER = 0.25
 """Of the learning rate for fresh weights: these are trained."""
 
 
-def adopt(model: str | Path, run: Path, data: tuple[str, ...] = ()) -> None:
+def adopt(model: str | Path, run: Path, data: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> None:
     """Make `run` from a shipped model's name or a model file, ready for `finetune`.
 
-    data: what to train on; none: the embedded scenes. Raises ModelError for a file that does not say how
-    it was made, is in half precision, or has channel attention; ConfigError for a folder that holds a run.
+    data: what to train on; none: the embedded scenes. without: blocks to take out, such as "bottom.0". Raises
+    ModelError for a file that does not say how it was made, is in half precision, or has channel attention;
+    ConfigError for a folder that holds a run, or a block that the network does not have.
     """
     path = find_model(model)
     content, spec = read_model(path)
     net_config = _net_config(spec, path.name)
     net = _network(onnx.load_model_from_string(content), spec, net_config, path.name)
+    _take_out(net, without, path.name)
     preset = PRESETS["small"]()
     config = replace(
         preset,
@@ -66,8 +68,18 @@ def adopt(model: str | Path, run: Path, data: tuple[str, ...] = ()) -> None:
         save_file(net.state_dict(), temporary)
     proven = {name: value for name, value in spec.parity.items() if name.startswith("supernet_distilled")}
     genotype = {name: value for name, value in spec.genotype.items() if name != "supernet"}
+    if without:
+        genotype = shortened(genotype, net, without)
     write_json(run / "genotype.json", {**genotype, "adopted": spec.name, "parity": proven})
     create_run(run, config)
+
+
+def _take_out(net: Network, blocks: tuple[str, ...], name: str) -> None:
+    for wrong in blocks:
+        present = [place for place, module in net.named_modules() if isinstance(module, Block)]
+        if wrong not in present:
+            raise ConfigError(f"model {name} has no block {wrong}: it has {', '.join(present)}")
+        leave_out(net, [wrong])
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import logging
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,13 @@ def choices_of(genotype: dict[str, Any]) -> dict[str, Choice]:
 def network_of(genotype: dict[str, Any], config: NetConfig) -> Network:
     """The fixed network of a run's or a model's genotype, with fresh weights."""
     return build_network(config, choices_of(genotype), genotype.get("left_out", ()))
+
+
+def shortened(genotype: dict[str, Any], net: Network, blocks: Iterable[str]) -> dict[str, Any]:
+    """The genotype of `net` once `blocks`, too, have been taken out of it."""
+    macs_per_mp, parameters = network_cost(net)
+    left_out = [*genotype.get("left_out", ()), *blocks]
+    return {**genotype, "left_out": left_out, "macs_per_mp": macs_per_mp, "parameters": parameters}
 
 
 def load_network(run: Path, stage: str) -> Network:

@@ -28,9 +28,8 @@ from sk_deploy.spec import ModelSpec
 
 from .channel_attention import ChannelAttention
 from .config import MosaicConfig, RunConfig
-from .cost import network_cost
 from .dead_leaves import dead_leaves
-from .distil import load_network
+from .distil import load_network, shortened
 from .evaluate import denoise_mosaic, self_ensemble
 from .finetune import trained_stage
 from .halo import measure_halo
@@ -181,10 +180,7 @@ def _without_idle(run: Path, net: Network, config: RunConfig) -> tuple[dict[str,
     if not idle:
         return genotype, {}
     log.warning("left out, because their ReLUs have died and they change nothing: %s", ", ".join(idle))
-    macs_per_mp, parameters = network_cost(net)
-    left_out = [*genotype.get("left_out", ()), *idle]
-    genotype |= {"left_out": left_out, "macs_per_mp": macs_per_mp, "parameters": parameters}
-    return genotype, {"idle_left_out": change}
+    return shortened(genotype, net, idle), {"idle_left_out": change}
 
 
 def _spec(

@@ -20,6 +20,7 @@ from sk_search.adopt import adopt
 from sk_search.dead_leaves import dead_leaves
 from sk_search.distil import load_network
 from sk_search.export import export
+from sk_search.nets import leave_out
 from sk_search.presets import PRESETS
 from sk_search.proof import example, relative_difference, run_onnx
 from sk_search.search import search
@@ -63,7 +64,8 @@ def test_a_model_is_trained_on_and_exported(model: Path, tmp_path: Path) -> None
         picture = (255 * scene.clamp(0, 1).permute(1, 2, 0)).byte().numpy()
         assert cv2.imwrite(str(tmp_path / "photographs" / f"{i}.png"), picture)
     source = ["--data", tmp_path / "photographs"]
-    result = run("finetune", model, "--out", tmp_path / "mine", *source, "--steps", 2)
+    less = ["--without", "bottom.0"]
+    result = run("finetune", model, "--out", tmp_path / "mine", *source, *less, "--steps", 2)
     assert result.exit_code == 0, result.output
     assert f"skdn export {tmp_path / 'mine'}" in result.output
     assert run("finetune", tmp_path / "mine", "--resume", "--steps", 4).exit_code == 0
@@ -72,15 +74,31 @@ def test_a_model_is_trained_on_and_exported(model: Path, tmp_path: Path) -> None
     first, second = (read_model(path)[1] for path in (model, tmp_path / "second.onnx"))
     assert second.genotype["superkernels"] == first.genotype["superkernels"]
     assert second.genotype["adopted"] == "first"
+    assert second.genotype["left_out"] == ["bottom.0"]
+    assert second.genotype["macs_per_mp"] < first.genotype["macs_per_mp"]
     for name in ("supernet_distilled_float64", "supernet_distilled_float32"):
         assert second.parity[name] == first.parity[name]
     config = json.loads((tmp_path / "mine" / "config.json").read_text())["config"]
     assert config["data"] == [str(tmp_path / "photographs")]
 
 
+def test_a_block_is_taken_out(model: Path, tmp_path: Path) -> None:
+    adopt(model, tmp_path / "whole")
+    adopt(model, tmp_path / "less", without=("bottom.0",))
+    less, expected = (load_network(tmp_path / name, "distilled").eval() for name in ("less", "whole"))
+    leave_out(expected, ["bottom.0"])
+    planes, noise = example(2, 64)
+    with torch.no_grad():
+        assert torch.equal(less(planes, noise), expected(planes, noise))
+    assert json.loads((tmp_path / "less" / "genotype.json").read_text())["left_out"] == ["bottom.0"]
+    with pytest.raises(ConfigError, match=r"no block bottom\.1: it has encoder\.0\.0, bottom\.0, decoder"):
+        adopt(model, tmp_path / "neither", without=("bottom.1",))
+    assert not (tmp_path / "neither").exists()
+
+
 def test_a_run_keeps_its_place_and_data(model: Path, tmp_path: Path) -> None:
     adopt(model, tmp_path)
-    for option in (["--out", tmp_path / "other"], ["--data", "dead-leaves"]):
+    for option in (["--out", tmp_path / "other"], ["--data", "dead-leaves"], ["--without", "bottom.0"]):
         result = run("finetune", tmp_path, *option)
         assert result.exit_code == 2
         assert "are for a MODEL" in result.output
