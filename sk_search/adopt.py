@@ -75,11 +75,11 @@ def adopt(model: str | Path, run: Path, data: tuple[str, ...] = (), without: tup
 
 
 def _take_out(net: Network, blocks: tuple[str, ...], name: str) -> None:
-    for wrong in blocks:
+    for block in blocks:
         present = [place for place, module in net.named_modules() if isinstance(module, Block)]
-        if wrong not in present:
-            raise ConfigError(f"model {name} has no block {wrong}: it has {', '.join(present)}")
-        leave_out(net, [wrong])
+        if block not in present:
+            raise ConfigError(f"model {name} has no block {block}: it has {', '.join(present)}")
+        leave_out(net, [block])
 
 
 @torch.no_grad()
