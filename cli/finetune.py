@@ -36,6 +36,13 @@ import click
 @click.option(
     "--steps", type=click.IntRange(min=1), help="Training steps at most.  [the run's configuration]"
 )
+@click.option(
+    "--learning-rate",
+    metavar="RATE",
+    type=click.FloatRange(min=0, min_open=True),
+    help="The schedule's highest. With MODEL a quarter of a new network's, for some thousand steps; 0.008 "
+    "suits a hundred thousand.  [the run's configuration]",
+)
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint.")
 @click.pass_context
 def command(
@@ -46,6 +53,7 @@ def command(
     without: tuple[str, ...],
     teacher: str | None,
     steps: int | None,
+    learning_rate: float | None,
     resume: bool,
 ) -> None:
     """Train the distilled network of RUN on, its structure now fixed.
@@ -70,7 +78,14 @@ def command(
         adopt(model, run, data, without)
     try:
         with training_progress() as report:
-            folder = finetune(run, teacher=teacher, steps=steps, resume=resume, report=report)
+            folder = finetune(
+                run,
+                teacher=teacher,
+                steps=steps,
+                learning_rate=learning_rate,
+                resume=resume,
+                report=report,
+            )
     except KeyboardInterrupt:
         option = f" --teacher {teacher}" if teacher else ""
         click.echo(f"interrupted: continue with  skdn finetune {run}{option} --resume", err=True)

@@ -47,15 +47,16 @@ def finetune(
     *,
     teacher: str | None = None,
     steps: int | None = None,
+    learning_rate: float | None = None,
     resume: bool = False,
     report: Report = lambda record: None,
 ) -> Path:
     """Fine-tune, or continue; return the folder, run/finetuned or, for the self-ensemble, run/ensembled.
 
     teacher: "none", "supernet", "self-ensemble" or the folder of another run; None takes the run's
-    configuration. steps: None takes the configuration's; with `resume` another number lengthens or shortens
-    the schedule from there on. Raises ConfigError when the run has not come far enough, or when trained
-    weights would be lost.
+    configuration. steps, learning_rate: None takes the configuration's; with `resume` another number of steps
+    lengthens or shortens the schedule from there on. Raises ConfigError when the run has not come far enough,
+    when trained weights would be lost, or where `resume` would go on at another learning rate.
     """
     config = load_config(run)
     if teacher not in (None, "none", "supernet", "self-ensemble"):
@@ -64,7 +65,8 @@ def finetune(
     folder = run / ("ensembled" if from_ensemble else "finetuned")
     if not from_ensemble and (run / "ensembled").exists():
         raise ConfigError(f"{run / 'ensembled'} was made of these weights: move it away to train them on")
-    begun = _begun(folder, teacher) if resume else _fresh(folder, config.finetune, teacher)
+    asked = replace(config.finetune, learning_rate=learning_rate or config.finetune.learning_rate)
+    begun = _begun(folder, teacher, learning_rate) if resume else _fresh(folder, asked, teacher)
     train_config = replace(begun, steps=steps or begun.steps)
     with parallel.joined():
         device = pick_device()
@@ -110,7 +112,7 @@ def ensemble_gain(run: Path) -> EnsembleGain | None:
     return EnsembleGain(start["psnr_db"], start["psnr_ensemble_db"], stage.best["psnr_db"])
 
 
-def _begun(folder: Path, teacher: str | None) -> TrainConfig:
+def _begun(folder: Path, teacher: str | None, learning_rate: float | None) -> TrainConfig:
     """The configuration that a training was begun with."""
     facts = read_object(folder / "config.json")
     option = f" --teacher {teacher}" if teacher else ""
@@ -121,6 +123,11 @@ def _begun(folder: Path, teacher: str | None) -> TrainConfig:
     begun = TrainConfig.from_dict(facts)
     if teacher not in (None, begun.teacher):
         raise ConfigError(f"{folder} was begun with teacher {begun.teacher}, not {teacher}: resume with that")
+    if learning_rate not in (None, begun.learning_rate):
+        rate = begun.learning_rate
+        raise ConfigError(
+            f"{folder} was begun at learning rate {rate:g}, not {learning_rate:g}: resume with that"
+        )
     return begun
 
 

@@ -20,6 +20,7 @@ from sk_search.adopt import adopt
 from sk_search.dead_leaves import dead_leaves
 from sk_search.distil import load_network
 from sk_search.export import export
+from sk_search.finetune import finetune
 from sk_search.nets import leave_out
 from sk_search.presets import PRESETS
 from sk_search.proof import example, relative_difference, run_onnx
@@ -80,6 +81,15 @@ def test_a_model_is_trained_on_and_exported(model: Path, tmp_path: Path) -> None
         assert second.parity[name] == first.parity[name]
     config = json.loads((tmp_path / "mine" / "config.json").read_text())["config"]
     assert config["data"] == [str(tmp_path / "photographs")]
+
+
+def test_the_learning_rate_is_the_callers(model: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    assert run("finetune", model, "--out", mine, "--learning-rate", 0.004, "--steps", 1).exit_code == 0
+    assert json.loads((mine / "finetuned" / "config.json").read_text())["learning_rate"] == 0.004
+    with pytest.raises(ConfigError, match=r"begun at learning rate 0\.004, not 0\.002"):
+        finetune(mine, learning_rate=0.002, resume=True)
+    assert run("finetune", mine, "--resume", "--steps", 2).exit_code == 0
 
 
 def test_a_block_is_taken_out(model: Path, tmp_path: Path) -> None:
