@@ -220,6 +220,8 @@ def open_runtime(
     settings.intra_op_num_threads = threads - (lanes - 1)  # the calling threads compute too
     if asked[0] == PROVIDERS["cpu"]:
         use_arena(settings)
+        # Or its threads spin after a run, in case of a next one, while another session needs the cores.
+        settings.add_session_config_entry("session.force_spinning_stop", "1")
     else:
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if trace is not None:

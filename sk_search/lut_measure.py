@@ -8,7 +8,7 @@ for a median run against the quietest; what the line leaves over says how well t
 
 Other work on the machine only ever adds time, in bursts. So graphs are timed in passes over all of them, a
 few runs at a time, each until its two quietest passes agree, and the quietest counts. Each graph has a
-session of its own, closed before the next: an idle one's threads spin for a while, and would be in the way.
+session of its own, closed before the next.
 """
 
 from __future__ import annotations

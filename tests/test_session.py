@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from mutations import Seed, mutate
 
 from sk_deploy import session as session_module
 from sk_deploy.errors import ModelError, ProviderError
+from sk_deploy.models import find_model
 from sk_deploy.session import Session
 
 
@@ -32,6 +34,14 @@ def test_feeds_the_noise_level(tmp_path: Path) -> None:
     x = np.zeros((2, 4, 2, 2), np.float32)
     y = session.run(x, np.array([[0.25, 0.5], [0.5, 1]], np.float32))
     np.testing.assert_array_equal(y[:, 0, 0, 0], [0.75, 1.5])
+
+
+def test_an_idle_session_leaves_the_processor_alone() -> None:
+    session = Session(find_model("nano"), "cpu", threads=4, lanes=1)
+    session.run(np.ones((1, 4, 256, 256), np.float32), np.ones((1, 2), np.float32))
+    before = time.process_time()
+    time.sleep(0.05)
+    assert time.process_time() - before < 0.02  # 0.04 to 0.07 where its threads spin
 
 
 def refuse(path: Path, reason: str) -> None:
