@@ -28,6 +28,13 @@ import click
     "given several times.",
 )
 @click.option(
+    "--enlarge",
+    multiple=True,
+    metavar="SUPERKERNEL",
+    help="With MODEL: give this superkernel, such as bottom.1.conv1, the next larger kernel of its space "
+    "first, zero around the one that it has. May be given several times.",
+)
+@click.option(
     "--teacher",
     metavar="none|supernet|self-ensemble|RUN",
     help="Learn from a network too: the run's supernet, the fine-tuned network's own self-ensemble (a stage "
@@ -51,6 +58,7 @@ def command(
     out: Path | None,
     data: tuple[str, ...],
     without: tuple[str, ...],
+    enlarge: tuple[str, ...],
     teacher: str | None,
     steps: int | None,
     learning_rate: float | None,
@@ -62,8 +70,10 @@ def command(
     a run is made of it first.
     """
     model = None if (run / "config.json").is_file() else _model(run)
-    if model is None and (out or data or without):
-        raise click.UsageError("--out, --data and --without are for a MODEL: a run has them already")
+    if model is None and (out or data or without or enlarge):
+        raise click.UsageError(
+            "--out, --data, --without and --enlarge are for a MODEL: a run has them already"
+        )
     if model is not None and resume:
         raise click.UsageError("--resume continues a run: give its folder in place of the model")
 
@@ -75,7 +85,7 @@ def command(
 
     if model is not None:
         run = out or Path("runs") / model.stem
-        adopt(model, run, data, without)
+        adopt(model, run, data, without, enlarge)
     try:
         with training_progress() as report:
             folder = finetune(

@@ -25,8 +25,8 @@ from sk_deploy.whole import whole
 
 from .conditioning import LAYERS, Stem
 from .config import NetConfig, RunConfig, StructureConfig
-from .distil import network_of, shortened
-from .layers import Block
+from .distil import network_of, shortened, with_kernels
+from .layers import Block, ConvReLU
 from .nets import Network, leave_out
 from .presets import PRESETS
 from .proof import example, relative_difference, run_onnx
@@ -41,18 +41,28 @@ _SLOWER = 0.25
 """Of the learning rate for fresh weights: these are trained."""
 
 
-def adopt(model: str | Path, run: Path, data: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> None:
+def adopt(
+    model: str | Path,
+    run: Path,
+    data: tuple[str, ...] = (),
+    without: tuple[str, ...] = (),
+    enlarge: tuple[str, ...] = (),
+) -> None:
     """Make `run` from a shipped model's name or a model file, ready for `finetune`.
 
-    data: what to train on; none: the embedded scenes. without: blocks to take out, such as "bottom.0". Raises
-    ModelError for a file that does not say how it was made, is in half precision, or has channel attention;
-    ConfigError for a folder that holds a run, or a block that the network does not have.
+    data: what to train on; none: the embedded scenes. without: blocks to take out, such as "bottom.0".
+    enlarge: superkernels, such as "bottom.1.conv1", that get the next larger kernel of their space, zero
+    around the one that they have: the network stays the same until it learns (network morphism, T. Wei et
+    al., ICML 2016). Raises ModelError for a file that does not say how it was made, is in half precision, or
+    has channel attention; ConfigError for a folder that holds a run, a block that the network does not have,
+    or a superkernel that cannot be enlarged.
     """
     path = find_model(model)
     content, spec = read_model(path)
     net_config = _net_config(spec, path.name)
     net = _network(onnx.load_model_from_string(content), spec, net_config, path.name)
     _take_out(net, without, path.name)
+    kernels = _enlarge(net, enlarge, spec.genotype, path.name)
     preset = PRESETS["small"]()
     config = replace(
         preset,
@@ -70,6 +80,8 @@ def adopt(model: str | Path, run: Path, data: tuple[str, ...] = (), without: tup
     genotype = {name: value for name, value in spec.genotype.items() if name != "supernet"}
     if without:
         genotype = shortened(genotype, net, without)
+    if kernels:
+        genotype = with_kernels(genotype, net, kernels)
     write_json(run / "genotype.json", {**genotype, "adopted": spec.name, "parity": proven})
     create_run(run, config)
 
@@ -80,6 +92,23 @@ def _take_out(net: Network, blocks: tuple[str, ...], name: str) -> None:
         if block not in present:
             raise ConfigError(f"model {name} has no block {block}: it has {', '.join(present)}")
         leave_out(net, [block])
+
+
+def _enlarge(net: Network, names: tuple[str, ...], genotype: dict[str, Any], model: str) -> dict[str, int]:
+    """Superkernel -> its new kernel."""
+    present = [name for name, module in net.named_modules() if isinstance(module, ConvReLU)]
+    options = {entry["name"]: entry["kernels"] for entry in genotype["superkernels"]}
+    kernels: dict[str, int] = {}
+    for name in names:
+        if name not in present:
+            raise ConfigError(f"model {model} has no superkernel {name}: it has {', '.join(present)}")
+        conv = net.get_submodule(name)
+        larger = [kernel for kernel in options[name] if kernel > conv.kernel_size[0]]
+        if not larger:
+            raise ConfigError(f"model {model}: {name} has the largest kernel of its space already")
+        kernels[name] = min(larger)
+        net.set_submodule(name, conv.enlarged(kernels[name]))
+    return kernels
 
 
 @torch.no_grad()

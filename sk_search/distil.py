@@ -50,7 +50,6 @@ def describe(
     Of each superkernel: the slice that is kept and its probability, the most probable one ("argmax", before
     rounding and targets), and the marginal probabilities of every kernel size and filter.
     """
-    macs_per_mp, parameters = network_cost(fixed)
     entries = []
     for name, conv in superconvs(net).items():
         superkernel, choice = conv.superkernel, choices[name]
@@ -79,8 +78,7 @@ def describe(
         "round_to": round_to,
         "net": {**config.to_dict()["net"], "depth": config.net.depth},
         "superkernels": entries,
-        "macs_per_mp": macs_per_mp,
-        "parameters": parameters,
+        **_cost(fixed),
     }
 
 
@@ -165,9 +163,28 @@ def network_of(genotype: dict[str, Any], config: NetConfig) -> Network:
 
 def shortened(genotype: dict[str, Any], net: Network, blocks: Iterable[str]) -> dict[str, Any]:
     """The genotype of `net` once `blocks`, too, have been taken out of it."""
+    return {**genotype, "left_out": [*genotype.get("left_out", ()), *blocks], **_cost(net)}
+
+
+def with_kernels(genotype: dict[str, Any], net: Network, kernels: dict[str, int]) -> dict[str, Any]:
+    """The genotype of `net` once the kernels of some superkernels have been enlarged to `kernels`."""
+    entries = [
+        {
+            **entry,
+            "kernel": kernel,
+            "probability": entry["kernel_probabilities"][entry["kernels"].index(kernel)],
+        }
+        if (kernel := kernels.get(entry["name"]))
+        else entry
+        for entry in genotype["superkernels"]
+    ]
+    enlarged = [*genotype.get("enlarged", ()), *kernels]
+    return {**genotype, "superkernels": entries, "enlarged": enlarged, **_cost(net)}
+
+
+def _cost(net: Network) -> dict[str, float]:
     macs_per_mp, parameters = network_cost(net)
-    left_out = [*genotype.get("left_out", ()), *blocks]
-    return {**genotype, "left_out": left_out, "macs_per_mp": macs_per_mp, "parameters": parameters}
+    return {"macs_per_mp": macs_per_mp, "parameters": parameters}
 
 
 def load_network(run: Path, stage: str) -> Network:

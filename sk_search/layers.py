@@ -25,6 +25,14 @@ class ConvReLU(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         return _relu(super().forward(x))
 
+    @torch.no_grad()
+    def enlarged(self, kernel: int) -> ConvReLU:
+        """The same function with a kernel of `kernel`×`kernel`, which is zero around this one."""
+        larger = ConvReLU(self.in_channels, self.out_channels, kernel).to(self.weight)
+        larger.weight.copy_(F.pad(self.weight, [(kernel - self.kernel_size[0]) // 2] * 4))
+        larger.bias.copy_(self.bias)
+        return larger
+
 
 class SuperConvReLU(nn.Module):
     """relu(conv(x, S * mask)): one convolution for every slice at once (eq. 4, the `full` treatment)."""

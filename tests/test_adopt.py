@@ -66,14 +66,20 @@ def test_a_model_is_trained_on_and_exported(model: Path, tmp_path: Path) -> None
         assert cv2.imwrite(str(tmp_path / "photographs" / f"{i}.png"), picture)
     source = ["--data", tmp_path / "photographs"]
     less = ["--without", "bottom.0"]
-    result = run("finetune", model, "--out", tmp_path / "mine", *source, *less, "--steps", 2)
+    more = ["--enlarge", "decoder.0.0.conv1"]
+    result = run("finetune", model, "--out", tmp_path / "mine", *source, *less, *more, "--steps", 2)
     assert result.exit_code == 0, result.output
     assert f"skdn export {tmp_path / 'mine'}" in result.output
     assert run("finetune", tmp_path / "mine", "--resume", "--steps", 4).exit_code == 0
     result = run("export", tmp_path / "mine", tmp_path / "second.onnx")
     assert result.exit_code == 0, result.output
     first, second = (read_model(path)[1] for path in (model, tmp_path / "second.onnx"))
-    assert second.genotype["superkernels"] == first.genotype["superkernels"]
+    enlarged = second.genotype["enlarged"]
+    assert enlarged == ["decoder.0.0.conv1"]
+    kept = [
+        [e for e in g["superkernels"] if e["name"] not in enlarged] for g in (first.genotype, second.genotype)
+    ]
+    assert kept[0] == kept[1]
     assert second.genotype["adopted"] == "first"
     assert second.genotype["left_out"] == ["bottom.0"]
     assert second.genotype["macs_per_mp"] < first.genotype["macs_per_mp"]
@@ -106,9 +112,39 @@ def test_a_block_is_taken_out(model: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "neither").exists()
 
 
+def test_an_enlarged_kernel_changes_nothing_at_first(model: Path, tmp_path: Path) -> None:
+    genotype = read_model(model)[1].genotype
+    small = next(e["name"] for e in genotype["superkernels"] if e["kernel"] == min(e["kernels"]))
+    large = next(e["name"] for e in genotype["superkernels"] if e["kernel"] == max(e["kernels"]))
+    adopt(model, tmp_path / "before")
+    adopt(model, tmp_path / "after", enlarge=(small,))
+    before, after = (load_network(tmp_path / name, "distilled").eval() for name in ("before", "after"))
+    planes, noise = example(2, 64)
+    with torch.no_grad():
+        assert relative_difference(after(planes, noise).numpy(), before(planes, noise).numpy()) <= 1e-6
+    grown = json.loads((tmp_path / "after" / "genotype.json").read_text())
+    assert grown["enlarged"] == [small]
+    assert grown["macs_per_mp"] > genotype["macs_per_mp"]
+    (entry,) = (e for e in grown["superkernels"] if e["name"] == small)
+    assert entry["kernel"] == entry["kernels"][1]
+    assert entry["probability"] == entry["kernel_probabilities"][1]
+    for name, reason in (
+        (large, "has the largest kernel"),
+        ("bottom.7.conv1", "has no superkernel bottom.7"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            adopt(model, tmp_path / "neither", enlarge=(name,))
+    assert not (tmp_path / "neither").exists()
+
+
 def test_a_run_keeps_its_place_and_data(model: Path, tmp_path: Path) -> None:
     adopt(model, tmp_path)
-    for option in (["--out", tmp_path / "other"], ["--data", "dead-leaves"], ["--without", "bottom.0"]):
+    for option in (
+        ["--out", tmp_path / "other"],
+        ["--data", "dead-leaves"],
+        ["--without", "bottom.0"],
+        ["--enlarge", "x"],
+    ):
         result = run("finetune", tmp_path, *option)
         assert result.exit_code == 2
         assert "are for a MODEL" in result.output
