@@ -62,7 +62,7 @@ def adopt(
     net_config = _net_config(spec, path.name)
     net = _network(onnx.load_model_from_string(content), spec, net_config, path.name)
     _take_out(net, without, path.name)
-    kernels = _enlarge(net, enlarge, spec.genotype, path.name)
+    kernels = _enlarge(net, enlarge, net_config.kernels, path.name)
     preset = PRESETS["small"]()
     config = replace(
         preset,
@@ -94,20 +94,18 @@ def _take_out(net: Network, blocks: tuple[str, ...], name: str) -> None:
         leave_out(net, [block])
 
 
-def _enlarge(net: Network, names: tuple[str, ...], genotype: dict[str, Any], model: str) -> dict[str, int]:
-    """Superkernel -> its new kernel."""
-    present = [name for name, module in net.named_modules() if isinstance(module, ConvReLU)]
-    options = {entry["name"]: entry["kernels"] for entry in genotype["superkernels"]}
+def _enlarge(net: Network, names: tuple[str, ...], sizes: tuple[int, ...], model: str) -> dict[str, int]:
+    """Superkernel -> its new kernel, the next of the space's `sizes`."""
+    present = {name: module for name, module in net.named_modules() if isinstance(module, ConvReLU)}
     kernels: dict[str, int] = {}
     for name in names:
         if name not in present:
             raise ConfigError(f"model {model} has no superkernel {name}: it has {', '.join(present)}")
-        conv = net.get_submodule(name)
-        larger = [kernel for kernel in options[name] if kernel > conv.kernel_size[0]]
+        larger = [size for size in sizes if size > present[name].kernel_size[0]]
         if not larger:
             raise ConfigError(f"model {model}: {name} has the largest kernel of its space already")
         kernels[name] = min(larger)
-        net.set_submodule(name, conv.enlarged(kernels[name]))
+        net.set_submodule(name, present[name].enlarged(kernels[name]))
     return kernels
 
 

@@ -65,8 +65,11 @@ def finetune(
     folder = run / ("ensembled" if from_ensemble else "finetuned")
     if not from_ensemble and (run / "ensembled").exists():
         raise ConfigError(f"{run / 'ensembled'} was made of these weights: move it away to train them on")
-    asked = replace(config.finetune, learning_rate=learning_rate or config.finetune.learning_rate)
-    begun = _begun(folder, teacher, learning_rate) if resume else _fresh(folder, asked, teacher)
+    begun = (
+        _begun(folder, teacher, learning_rate)
+        if resume
+        else _fresh(folder, config.finetune, teacher, learning_rate)
+    )
     train_config = replace(begun, steps=steps or begun.steps)
     with parallel.joined():
         device = pick_device()
@@ -131,10 +134,13 @@ def _begun(folder: Path, teacher: str | None, learning_rate: float | None) -> Tr
     return begun
 
 
-def _fresh(folder: Path, config: TrainConfig, teacher: str | None) -> TrainConfig:
+def _fresh(
+    folder: Path, config: TrainConfig, teacher: str | None, learning_rate: float | None
+) -> TrainConfig:
     if (folder / "last.pt").exists():
         raise ConfigError(f"{folder} is trained already: continue it with --resume, or move it away")
-    return parallel.spread(replace(config, teacher=teacher or config.teacher))
+    rate = learning_rate or config.learning_rate
+    return parallel.spread(replace(config, teacher=teacher or config.teacher, learning_rate=rate))
 
 
 def _teacher(run: Path, name: str, config: RunConfig, pairs: Pairs) -> Teacher | None:
