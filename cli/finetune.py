@@ -35,6 +35,12 @@ import click
     "first, zero around the one that it has. May be given several times.",
 )
 @click.option(
+    "--deepen",
+    is_flag=True,
+    help="With MODEL: give every level a block more first, of the largest kernels, which adds nothing until "
+    "it learns.",
+)
+@click.option(
     "--teacher",
     metavar="none|supernet|self-ensemble|RUN",
     help="Learn from a network too: the run's supernet, the fine-tuned network's own self-ensemble (a stage "
@@ -59,6 +65,7 @@ def command(
     data: tuple[str, ...],
     without: tuple[str, ...],
     enlarge: tuple[str, ...],
+    deepen: bool,
     teacher: str | None,
     steps: int | None,
     learning_rate: float | None,
@@ -70,9 +77,9 @@ def command(
     a run is made of it first.
     """
     model = None if (run / "config.json").is_file() else _model(run)
-    if model is None and (out or data or without or enlarge):
+    if model is None and (out or data or without or enlarge or deepen):
         raise click.UsageError(
-            "--out, --data, --without and --enlarge are for a MODEL: a run has them already"
+            "--out, --data, --without, --enlarge and --deepen are for a MODEL: a run has them already"
         )
     if model is not None and resume:
         raise click.UsageError("--resume continues a run: give its folder in place of the model")
@@ -85,7 +92,7 @@ def command(
 
     if model is not None:
         run = out or Path("runs") / model.stem
-        adopt(model, run, data, without, enlarge)
+        adopt(model, run, data, without, enlarge, deepen)
     try:
         with training_progress() as report:
             folder = finetune(

@@ -108,6 +108,7 @@ def _model_facts(path: Path) -> dict[str, Any]:
         "halo": spec.halo,
         "left_out": spec.genotype.get("left_out", []),
         "enlarged": spec.genotype.get("enlarged", []),
+        "added": spec.genotype.get("added", []),
         "training_data": spec.training_data,
         "parity": spec.parity,
         "config_hash": spec.config_hash,
@@ -243,7 +244,9 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         blind = facts["conditioning"] == "none"
         conditioning = "none (blind)" if blind else f"{facts['conditioning']}: shot and read variance"
         tiles = f"multiples of {facts['multiple']}, halo {facts['halo']} packed pixels"
-        rows += [("left out", ", ".join(facts["left_out"])), ("enlarged", ", ".join(facts["enlarged"]))]
+        rows += [
+            (fact.replace("_", " "), ", ".join(facts[fact])) for fact in ("left_out", "enlarged", "added")
+        ]
         rows += [("noise input", conditioning), ("tiles", tiles)]
         rows += [("licence", facts["licence"]), ("trained on", facts["training_data"])]
         return [row for row in rows if row[1]]

@@ -25,7 +25,7 @@ from sk_deploy.whole import whole
 
 from .conditioning import LAYERS, Stem
 from .config import NetConfig, RunConfig, StructureConfig
-from .distil import network_of, shortened, with_kernels
+from .distil import deepened, network_of, shortened, with_kernels
 from .layers import Block, ConvReLU
 from .nets import Network, leave_out
 from .presets import PRESETS
@@ -47,20 +47,30 @@ def adopt(
     data: tuple[str, ...] = (),
     without: tuple[str, ...] = (),
     enlarge: tuple[str, ...] = (),
+    deepen: bool = False,
 ) -> None:
     """Make `run` from a shipped model's name or a model file, ready for `finetune`.
 
     data: what to train on; none: the embedded scenes. without: blocks to take out, such as "bottom.0".
     enlarge: superkernels, such as "bottom.1.conv1", that get the next larger kernel of their space, zero
-    around the one that they have: the network stays the same until it learns (network morphism, T. Wei et
-    al., ICML 2016). Raises ModelError for a file that does not say how it was made, is in half precision, or
-    has channel attention; ConfigError for a folder that holds a run, a block that the network does not have,
-    or a superkernel that cannot be enlarged.
+    around the one that they have. deepen: every level gets a block more, whose factor α is 0. Neither
+    changes the network until it learns (network morphism, T. Wei et al., ICML 2016).
+
+    Raises ModelError for a file that does not say how it was made, is in half precision, or has channel
+    attention; ConfigError for a folder that holds a run, a block that the network does not have, or a
+    superkernel that cannot be enlarged.
     """
     path = find_model(model)
     content, spec = read_model(path)
     net_config = _net_config(spec, path.name)
     net = _network(onnx.load_model_from_string(content), spec, net_config, path.name)
+    genotype = {name: value for name, value in spec.genotype.items() if name != "supernet"}
+    if deepen:
+        net_config = replace(net_config, blocks=net_config.blocks + 1)
+        genotype = deepened(genotype, net_config)
+        deeper = network_of(genotype, net_config)
+        deeper.load_state_dict(net.state_dict(), strict=False)  # the rest begins as nothing: α = 0
+        net = deeper
     _take_out(net, without, path.name)
     kernels = _enlarge(net, enlarge, net_config.kernels, path.name)
     preset = PRESETS["small"]()
@@ -77,7 +87,6 @@ def adopt(
     with whole(run / "distilled" / "best.safetensors") as temporary:
         save_file(net.state_dict(), temporary)
     proven = {name: value for name, value in spec.parity.items() if name.startswith("supernet_distilled")}
-    genotype = {name: value for name, value in spec.genotype.items() if name != "supernet"}
     if without:
         genotype = shortened(genotype, net, without)
     if kernels:

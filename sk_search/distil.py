@@ -18,7 +18,7 @@ from sk_deploy.errors import ConfigError
 from sk_deploy.genotype import UNDECIDED_ENTROPY
 from sk_deploy.whole import whole
 
-from .config import NetConfig, RunConfig
+from .config import NetConfig, RunConfig, StructureConfig
 from .cost import network_cost
 from .layers import Block
 from .lut import LatencyTable, sites
@@ -26,7 +26,7 @@ from .nets import Network, build_network, build_supernet, superconvs
 from .record import read_record
 from .run import load_config, load_genotype, load_table, write_json
 from .strategies import choose, default_strategy, options
-from .superkernel import Choice
+from .superkernel import Choice, Superkernel
 
 log = logging.getLogger(__name__)
 
@@ -50,24 +50,9 @@ def describe(
     Of each superkernel: the slice that is kept and its probability, the most probable one ("argmax", before
     rounding and targets), and the marginal probabilities of every kernel size and filter.
     """
-    entries = []
-    for name, conv in superconvs(net).items():
-        superkernel, choice = conv.superkernel, choices[name]
-        entries.append(
-            {
-                "name": name,
-                "kernel": choice.kernel,
-                "kernels": list(superkernel.kernels),
-                "filters": list(choice.filters),
-                "max_filters": superkernel.max_filters,
-                "counts": list(superkernel.filters),
-                "probability": math.exp(options(superkernel, round_to).get(choice, -math.inf)),
-                "entropy": float(superkernel.entropy()),
-                "kernel_probabilities": superkernel.kernel_probabilities().tolist(),
-                "filter_probabilities": superkernel.probabilities().sum(0).tolist(),
-                "argmax": {"kernel": (top := superkernel.argmax()).kernel, "filters": list(top.filters)},
-            }
-        )
+    entries = [
+        _entry(name, conv.superkernel, choices[name], round_to) for name, conv in superconvs(net).items()
+    ]
     return {
         "schema": GENOTYPE_SCHEMA,
         "arch": config.net.arch,
@@ -79,6 +64,22 @@ def describe(
         "net": {**config.to_dict()["net"], "depth": config.net.depth},
         "superkernels": entries,
         **_cost(fixed),
+    }
+
+
+def _entry(name: str, superkernel: Superkernel, choice: Choice, round_to: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "kernel": choice.kernel,
+        "kernels": list(superkernel.kernels),
+        "filters": list(choice.filters),
+        "max_filters": superkernel.max_filters,
+        "counts": list(superkernel.filters),
+        "probability": math.exp(options(superkernel, round_to).get(choice, -math.inf)),
+        "entropy": float(superkernel.entropy()),
+        "kernel_probabilities": superkernel.kernel_probabilities().tolist(),
+        "filter_probabilities": superkernel.probabilities().sum(0).tolist(),
+        "argmax": {"kernel": (top := superkernel.argmax()).kernel, "filters": list(top.filters)},
     }
 
 
@@ -164,6 +165,25 @@ def network_of(genotype: dict[str, Any], config: NetConfig) -> Network:
 def shortened(genotype: dict[str, Any], net: Network, blocks: Iterable[str]) -> dict[str, Any]:
     """The genotype of `net` once `blocks`, too, have been taken out of it."""
     return {**genotype, "left_out": [*genotype.get("left_out", ()), *blocks], **_cost(net)}
+
+
+def deepened(genotype: dict[str, Any], config: NetConfig) -> dict[str, Any]:
+    """The genotype of a network of more blocks, those of `config`: what it lacks is as large as its space."""
+    largest = superconvs(build_supernet(config, StructureConfig(type="none")))
+    known = [entry["name"] for entry in genotype["superkernels"]]
+    added = [
+        _entry(name, conv.superkernel, conv.superkernel.argmax(), config.round_to)
+        for name, conv in largest.items()
+        if name not in known
+    ]
+    blocks = dict.fromkeys(entry["name"].rpartition(".")[0] for entry in added)
+    deeper = {
+        **genotype,
+        "net": {**genotype["net"], "blocks": config.blocks},
+        "superkernels": [*genotype["superkernels"], *added],
+        "added": [*genotype.get("added", ()), *blocks],
+    }
+    return {**deeper, **_cost(network_of(deeper, config))}
 
 
 def with_kernels(genotype: dict[str, Any], net: Network, kernels: dict[str, int]) -> dict[str, Any]:

@@ -136,6 +136,36 @@ def test_an_enlarged_kernel_changes_nothing_at_first(model: Path, tmp_path: Path
     assert not (tmp_path / "neither").exists()
 
 
+def test_a_block_more_changes_nothing_at_first(model: Path, tmp_path: Path) -> None:
+    adopt(model, tmp_path / "before")
+    result = run("finetune", model, "--out", tmp_path / "after", "--deepen", "--steps", 1)
+    assert result.exit_code == 0, result.output
+    before, after = (load_network(tmp_path / name, "distilled").eval() for name in ("before", "after"))
+    planes, noise = example(2, 64)
+    with torch.no_grad():
+        assert relative_difference(after(planes, noise).numpy(), before(planes, noise).numpy()) <= 1e-6
+    after.train()(planes, noise).square().sum().backward()
+    for place in ("encoder.0.1", "bottom.1", "decoder.0.1"):
+        alpha = after.get_submodule(place).alpha
+        assert (alpha == 0) & (alpha.grad != 0), f"{place} would not learn"
+
+    genotype = read_model(model)[1].genotype
+    deeper = json.loads((tmp_path / "after" / "genotype.json").read_text())
+    assert deeper["added"] == ["encoder.0.1", "bottom.1", "decoder.0.1"]
+    assert deeper["net"]["blocks"] == genotype["net"]["blocks"] + 1
+    searched, added = deeper["superkernels"][:6], deeper["superkernels"][6:]
+    assert searched == genotype["superkernels"]
+    assert {entry["name"].rpartition(".")[0] for entry in added} == set(deeper["added"])
+    assert all(entry["kernel"] == max(entry["kernels"]) for entry in added)
+    assert run("export", tmp_path / "after", tmp_path / "after.onnx").exit_code == 0
+    exported = read_model(tmp_path / "after.onnx")[1]
+    assert exported.macs_per_mp == deeper["macs_per_mp"] > genotype["macs_per_mp"]
+    assert "added" in run("show", tmp_path / "after.onnx").output
+    adopt(tmp_path / "after.onnx", tmp_path / "again", deepen=True)
+    twice = json.loads((tmp_path / "again" / "genotype.json").read_text())
+    assert twice["added"] == [*deeper["added"], "encoder.0.2", "bottom.2", "decoder.0.2"]
+
+
 def test_a_run_keeps_its_place_and_data(model: Path, tmp_path: Path) -> None:
     adopt(model, tmp_path)
     for option in (
@@ -143,6 +173,7 @@ def test_a_run_keeps_its_place_and_data(model: Path, tmp_path: Path) -> None:
         ["--data", "dead-leaves"],
         ["--without", "bottom.0"],
         ["--enlarge", "x"],
+        ["--deepen"],
     ):
         result = run("finetune", tmp_path, *option)
         assert result.exit_code == 2
