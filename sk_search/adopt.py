@@ -131,7 +131,7 @@ def _network(model: onnx.ModelProto, spec: ModelSpec, net_config: NetConfig, nam
             module.alpha.fill_(1.0)
     planes, noise = example(2, 2 * spec.multiple * 8)
     modules = _in_running_order(net, planes, noise)
-    weights = _convolutions(model.graph)[: len(modules)]  # behind them: the means of `within_noise`
+    weights = _convolutions(model.graph)[: len(modules)]  # behind them: those of a `ContrastMask`
     if [tuple(m.weight.shape) for m in modules] != [tuple(w.shape) for w, _ in weights]:
         raise ModelError(f"model {name}: its graph is not what its genotype describes: export it again")
     for module, (weight, bias) in zip(modules, weights, strict=True):

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .conditioning import CONDITIONINGS, Stem, within_noise
+from .conditioning import CONDITIONINGS, ContrastMask, Stem
 from .config import NetConfig
 from .layers import Block, MakeConv
 
@@ -45,6 +45,7 @@ class CompactUNet(nn.Module):
         self.up = nn.ModuleList(UPS[config.up](widths[i + 1], widths[i]) for i in levels)
         self.decoder = nn.ModuleList(blocks(f"decoder.{i}", widths[i]) for i in levels)
         self.tail = nn.Conv2d(widths[0], 4 * stride**2, 3, padding=1)
+        self.mask = ContrastMask() if self.condition.unit_noise else None
         nn.init.zeros_(self.tail.weight)  # what is not denoised yet is at least not made worse
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -59,8 +60,8 @@ class CompactUNet(nn.Module):
         for level in reversed(range(len(skips))):
             h = self.decoder[level](skips[level] + self.up[level](h))
         residual = self.tail(h)
-        if not self.training and self.condition.residual_std:
-            residual = within_noise(residual, self.condition.residual_std)
+        if self.mask and not self.training:  # training sees it whole, or would not learn to leave it alone
+            residual = residual * self.mask(features)
         return restore(pixel_shuffle(residual).to(x.dtype))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sk_deploy.errors import ConfigError
 
-from .conditioning import LAYERS
+from .conditioning import LAYERS, ContrastMask
 from .layers import Block, ConvReLU
 from .lut import LatencyTable, channels_read, sites
 from .superkernel import Choice, Superkernel
@@ -193,7 +193,7 @@ def _pixels_per_mp(net: nn.Module) -> tuple[dict[str, float], float]:
         module.register_forward_hook(counter(name))
         for name, module in modules.items()
         if name in blocks
-        or (isinstance(module, LAYERS) and not any(name.startswith(f"{b}.") for b in blocks))
+        or (isinstance(module, (*LAYERS, ContrastMask)) and not any(name.startswith(f"{b}.") for b in blocks))
     ]
     like, training = next(net.parameters()).detach(), net.training
     net.eval()  # as it is deployed: channel attention pools differently

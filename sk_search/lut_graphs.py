@@ -228,19 +228,19 @@ def _compact_unet(
         h = _blocks(graph, net, graph.op("Add", skips[i], h), options)
     h = graph.conv(h, widths[0], 16, 3)
     if net.conditioning == "anscombe":
-        h = _within_noise(graph, h, 16)
+        h = graph.op("Mul", h, _contrast_mask(graph, features))
     height, width = size
     h = graph.reshape(h, (0, 8, 2, height * width // 4))
     h = graph.reshape(graph.op("Transpose", h, perm=[0, 1, 3, 2]), (0, 4, 2, height // 2, width))
     return graph.reshape(graph.op("Transpose", h, perm=[0, 1, 3, 2, 4]), (0, 4, height, width))
 
 
-def _within_noise(graph: Graph, residual: str, channels: int) -> str:
-    """conditioning.within_noise, for a residual of standard deviation 2."""
-    energy = graph.op("Clip", graph.op("Mul", residual, residual), "", graph.number(100))
-    nearby, least = graph.mean(graph.mean(energy, channels, 1), 1, 3), graph.number(8)
-    kept = graph.op("Mul", graph.op("Reciprocal", graph.op("Clip", nearby, least)), least)
-    return graph.op("Mul", residual, graph.op("Mul", kept, kept))
+def _contrast_mask(graph: Graph, features: str) -> str:
+    """conditioning.ContrastMask; its weights take as long whatever they are."""
+    weights = graph.constant(np.ones((16, 4, 4, 4), np.float32))
+    differences = graph.op("Conv", features, weights, kernel_shape=[4, 4], strides=[2, 2])
+    contrast = graph.mean(graph.op("Abs", differences), 16, 2)
+    return graph.op("Reciprocal", graph.op("Add", graph.op("Mul", contrast, contrast), graph.number(1)))
 
 
 def _skipinit_unet(

@@ -76,7 +76,7 @@ def test_a_model_without_them_is_trained_on_without_them(tmp_path: Path) -> None
     assert read_model(tmp_path / "less.onnx")[1] == spec
 
     adopt(tmp_path / "less.onnx", tmp_path / "adopted")
-    net = load_network(tmp_path / "adopted", "distilled")
+    net = load_network(tmp_path / "adopted", "distilled").eval()
     assert sum(p.numel() for p in net.parameters()) == spec.parameters
     planes, noise = example(2, 32)
     with torch.no_grad():
