@@ -238,8 +238,8 @@ def _compact_unet(
 def _contrast_mask(graph: Graph, features: str) -> str:
     """conditioning.ContrastMask; its weights take as long whatever they are."""
     weights = graph.constant(np.ones((16, 4, 4, 4), np.float32))
-    differences = graph.op("Conv", features, weights, kernel_shape=[4, 4], strides=[2, 2])
-    contrast = graph.mean(graph.op("Abs", differences), 16, 2)
+    above = graph.op("Relu", graph.op("Conv", features, weights, kernel_shape=[4, 4], strides=[2, 2]))
+    contrast = graph.mean(graph.mean(above, 16, 1), 1, 2)
     return graph.op("Reciprocal", graph.op("Add", graph.op("Mul", contrast, contrast), graph.number(1)))
 
 
