@@ -12,6 +12,7 @@ from sk_deploy.errors import ModelError
 from sk_deploy.model_file import read_model
 from sk_deploy.models import find_model, shipped_models
 from sk_search.adopt import adopt
+from sk_search.charts import chart_set
 from sk_search.config import MosaicConfig, NoiseConfig
 from sk_search.dead_leaves import dead_leaves
 from sk_search.mosaics import sample_mosaics
@@ -50,8 +51,7 @@ def test_a_shipped_model_can_be_trained_on(model: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(("shot", "read"), LEVELS)
 def test_better_than_the_noisy_picture_at_every_level(model: str, shot: float, read: float) -> None:
-    """Of rendered scenes that no training saw; at next to no noise `nano` loses a little. Means stay."""
-    least_db = -0.3 if model == "nano" and shot < 1e-4 else 0.0
+    """Of rendered scenes that no training saw. Means stay."""
     generator = torch.Generator().manual_seed(1)
     camera = MosaicConfig(patch_px=384, unscaled_share=1.0, blur_fraction=1.0)
     scenes = dead_leaves(3, 400, seed=99)
@@ -61,7 +61,18 @@ def test_better_than_the_noisy_picture_at_every_level(model: str, shot: float, r
     denoise = Denoiser.from_file(model, "cpu")
     for y, x in zip(clean[:, 0].numpy(), noisy[:, 0].numpy(), strict=True):
         result = denoise(x, NoiseProfile(shot, read))
-        assert psnr_db(result, y) > psnr_db(x, y) + least_db
+        assert psnr_db(result, y) > psnr_db(x, y)
         for i, j in np.ndindex(2, 2):
             true = y[i::2, j::2].mean()
             assert abs(result[i::2, j::2].mean() / true - 1) < (0.03 if shot > 1e-2 else 0.01)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_finest_patterns_survive_at_next_to_no_noise(model: str) -> None:
+    """What no photograph shows, and a network takes for noise."""
+    finest = [picture for picture in chart_set().pictures if picture.group in ("zone plate", "bars", "text")]
+    denoise = Denoiser.from_file(model, "cpu")
+    for picture in finest:
+        if picture.noise.shot < 1e-3:
+            result = denoise(picture.noisy, picture.noise)
+            assert psnr_db(result, picture.clean) > psnr_db(picture.noisy, picture.clean) - 0.25
