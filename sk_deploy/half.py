@@ -97,7 +97,7 @@ def _name_the_end(graph: Any) -> None:
 def _between_convolutions(nodes: Any, weights: dict[str, Any]) -> set[int]:
     """Indices of the convolutions behind the first, and of what leads to them; nodes come in order.
 
-    Those that take a mean are not meant: behind the last layer they limit the residual.
+    Those that take a mean are not meant: behind the last layer they make the contrast mask.
     """
     layers = {i for i, node in enumerate(nodes) if node.op_type == "Conv" and not _is_mean(node, weights)}
     after: set[str] = set()

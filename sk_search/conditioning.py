@@ -122,9 +122,8 @@ class ContrastMask(nn.Module):
         colours = torch.tensor([[1, 0, 0, 0], [0, 0.5, 0.5, 0], [0, 0, 0, 1]])  # of R, Gr, Gb, B
         greens = torch.tensor([[0, 1.0, -1, 0]])
         pairs = ((colours, fine), (greens, gap))
-        weight = torch.cat(
-            [torch.einsum("cp,nij->cnpij", *pair).flatten(0, 1) for pair in pairs]
-        )  # [16,4,4,4]
+        products = (torch.einsum("cp,nij->cnpij", *pair) for pair in pairs)
+        weight = torch.cat([product.flatten(0, 1) for product in products])  # [16,4,4,4]
         weight = weight / weight.square().sum((1, 2, 3), keepdim=True).sqrt()
         self.register_buffer("weight", weight, persistent=False)
 
