@@ -9,6 +9,9 @@ from typing import Any
 
 import click
 
+_CHANGES = ("left_out", "enlarged", "added")
+"""What a genotype lists of a network that was changed after its search."""
+
 
 @click.command()
 @click.argument(
@@ -106,9 +109,7 @@ def _model_facts(path: Path) -> dict[str, Any]:
         "conditioning": spec.conditioning,
         "multiple": spec.multiple,
         "halo": spec.halo,
-        "left_out": spec.genotype.get("left_out", []),
-        "enlarged": spec.genotype.get("enlarged", []),
-        "added": spec.genotype.get("added", []),
+        **{change: spec.genotype.get(change, []) for change in _CHANGES},
         "training_data": spec.training_data,
         "parity": spec.parity,
         "config_hash": spec.config_hash,
@@ -244,9 +245,7 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         blind = facts["conditioning"] == "none"
         conditioning = "none (blind)" if blind else f"{facts['conditioning']}: shot and read variance"
         tiles = f"multiples of {facts['multiple']}, halo {facts['halo']} packed pixels"
-        rows += [
-            (fact.replace("_", " "), ", ".join(facts[fact])) for fact in ("left_out", "enlarged", "added")
-        ]
+        rows += [(change.replace("_", " "), ", ".join(facts[change])) for change in _CHANGES]
         rows += [("noise input", conditioning), ("tiles", tiles)]
         rows += [("licence", facts["licence"]), ("trained on", facts["training_data"])]
         return [row for row in rows if row[1]]

@@ -67,8 +67,7 @@ def adopt(
     genotype = {name: value for name, value in spec.genotype.items() if name != "supernet"}
     if deepen:
         net_config = replace(net_config, blocks=net_config.blocks + 1)
-        genotype = deepened(genotype, net_config)
-        deeper = network_of(genotype, net_config)
+        genotype, deeper = deepened(genotype, net_config)
         deeper.load_state_dict(net.state_dict(), strict=False)  # the rest begins as nothing: α = 0
         net = deeper
     _take_out(net, without, path.name)

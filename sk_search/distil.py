@@ -167,8 +167,8 @@ def shortened(genotype: dict[str, Any], net: Network, blocks: Iterable[str]) -> 
     return {**genotype, "left_out": [*genotype.get("left_out", ()), *blocks], **_cost(net)}
 
 
-def deepened(genotype: dict[str, Any], config: NetConfig) -> dict[str, Any]:
-    """The genotype of a network of more blocks, those of `config`: what it lacks is as large as its space."""
+def deepened(genotype: dict[str, Any], config: NetConfig) -> tuple[dict[str, Any], Network]:
+    """The genotype with the blocks of `config`, as large as its space where they are new; and its network."""
     largest = superconvs(build_supernet(config, StructureConfig(type="none")))
     known = [entry["name"] for entry in genotype["superkernels"]]
     added = [
@@ -183,7 +183,8 @@ def deepened(genotype: dict[str, Any], config: NetConfig) -> dict[str, Any]:
         "superkernels": [*genotype["superkernels"], *added],
         "added": [*genotype.get("added", ()), *blocks],
     }
-    return {**deeper, **_cost(network_of(deeper, config))}
+    net = network_of(deeper, config)
+    return {**deeper, **_cost(net)}, net
 
 
 def with_kernels(genotype: dict[str, Any], net: Network, kernels: dict[str, int]) -> dict[str, Any]:

@@ -130,9 +130,7 @@ def test_macs_are_those_of_the_convolutions_that_run(net_config):
     with FlopCounterMode(display=False) as counter:
         fixed(torch.zeros(1, 4, 40, 40), NOISE[:1].float())
     macs = counter.get_total_flops() / 2
-    if (
-        net_config.arch == "compact-unet"
-    ):  # a mask's windows lie within the edges, and its means are not counted
+    if net_config.arch == "compact-unet":  # of its mask: no window across an edge, and means are free
         macs += (20**2 - 19**2) * 1024 - 19**2 * 16 - 20**2 * 4
     assert network_cost(fixed)[0] == pytest.approx(macs * 1e6 / (80 * 80))
 
