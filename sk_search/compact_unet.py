@@ -76,10 +76,19 @@ class NearestUp(nn.Conv2d):
 
 
 class TransposedUp(nn.ConvTranspose2d):
-    """[B,C,h,w] -> [B,F,2h,2w]: a 1×1 of its own for each of the four pixels of a cell."""
+    """[B,C,h,w] -> [B,F,2h,2w]: a 1×1 of its own for each of the four pixels of a cell.
+
+    Deployed, a pooling of single pixels follows, which changes nothing: ONNX Runtime's transposed convolution
+    leaves the blocked layout of its others on a CPU, where sums join them, and its poolings return to it. Or
+    every sum of the decoder would be outside: 3 to 4 % of `small`, 2 % of `base`.
+    """
 
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__(channels_in, channels, 2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return y if self.training else F.max_pool2d(y, 1)
 
 
 UPS = {"transposed": TransposedUp, "nearest": NearestUp}

@@ -299,7 +299,7 @@ def _blocks(graph: Graph, net: NetConfig, h: str, options: Iterator[tuple[Site, 
 def _up(graph: Graph, net: NetConfig, h: str, channels: int, width: int) -> str:
     """compact_unet.UPS."""
     if net.up == "transposed":
-        return graph.conv_transpose(h, channels, width)
+        return graph.op("MaxPool", graph.conv_transpose(h, channels, width), kernel_shape=[1, 1])
     h = graph.conv(h, channels, width, 1)
     scales = graph.constant(np.array([1, 1, 2, 2], np.float32))
     return graph.op("Resize", h, "", scales, mode="nearest", nearest_mode="floor", **_ASYMMETRIC)

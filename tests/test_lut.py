@@ -7,12 +7,14 @@ import json
 import random
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from onnxruntime import InferenceSession, SessionOptions
 from skdn_cli.profile import command
 
 from sk_deploy.errors import ConfigError, SkdnError
@@ -126,6 +128,24 @@ def test_the_network_that_is_timed_is_the_one_that_is_exported(name):
     ours = onnx.load_model_from_string(network(net, placed, (64, 64)))
     onnx.checker.check_model(ours, full_check=True)
     assert operators(ours) == operators(exported(net, options))
+
+
+@pytest.mark.parametrize("name", ["compact", "compact nearest"])
+def test_sums_of_a_decoder_stay_in_the_layout_of_its_convolutions(name, tmp_path):
+    net = NETS[name]
+    placed = list(zip(sites(net).values(), random_options(net), strict=True))
+    options = SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "as-run.onnx")
+    options.log_severity_level = 3  # it warns that such a file is for one machine
+    InferenceSession(network(net, placed, (64, 64)), options, providers=["CPUExecutionProvider"])
+    nodes = onnx.load(tmp_path / "as-run.onnx").graph.node
+    kinds = Counter(node.op_type for node in nodes)
+    if not any(node.domain == "com.microsoft.nchwc" for node in nodes):
+        pytest.skip("ONNX Runtime has no blocked layout on this processor")
+    ups = kinds["ConvTranspose"]
+    assert ups == (net.depth if net.up == "transposed" else 0)
+    assert kinds["ReorderInput"] == ups
+    assert kinds["ReorderOutput"] == ups + 3  # the residual's, and the contrast mask's two
 
 
 def test_a_chain_repeats_its_block():
