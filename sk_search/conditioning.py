@@ -77,15 +77,16 @@ class Anscombe(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Restore]:
         shot, read = _levels(noise)
-        shot = shot / 4
-        c = 1.5 * shot**2 + 0.25 * read + 1e-13
-        least = self.floor * c
-        s = torch.sqrt(torch.maximum(shot * x + c, least))
+        shot = shot.clamp_min(1e-9) / 4
+        few = 1.5 * shot**2
+        c = few + 0.25 * read
+        s = torch.sqrt(torch.maximum(shot * x + c, self.floor * c))
         z = x / (s + torch.sqrt(c))
 
         def restore(residual: Tensor) -> Tensor:
             bright = x + (residual * (s + 0.25 * shot * residual) + shot)
-            return bright - 1.5 * shot**3 / torch.maximum(shot * bright + c, least)
+            dark = c / shot
+            return bright - few / torch.maximum(bright + dark, self.floor * dark)
 
         return z, restore
 

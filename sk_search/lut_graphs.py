@@ -175,18 +175,18 @@ def _condition(graph: Graph, kind: str) -> tuple[str, int, Callable[[str], str]]
         offset = op("Sub", op("Mul", read, op("Pow", gain, number(2))), number(4.5e-5))
         z = op("Add", scaled, op("Div", offset, number(3.5e-3)))
         return z, 4, lambda residual: added(op("Mul", residual, op("Reciprocal", gain)))
-    shot = op("Div", shot, number(4))
-    c = op("Add", op("Mul", op("Pow", shot, number(2)), number(1.5)), op("Mul", read, number(0.25)))
-    least = op("Mul", c, number(0.25))
-    s = op("Sqrt", op("Max", op("Add", op("Mul", shot, "input"), c), least))
+    shot = op("Div", op("Clip", shot, number(1e-9)), number(4))
+    few = op("Mul", op("Pow", shot, number(2)), number(1.5))
+    c = op("Add", few, op("Mul", read, number(0.25)))
+    s = op("Sqrt", op("Max", op("Add", op("Mul", shot, "input"), c), op("Mul", c, number(0.25))))
     z = op("Div", "input", op("Add", s, op("Sqrt", c)))
 
     def restore(residual: str) -> str:
         curved = op("Mul", op("Mul", shot, number(0.25)), residual)
         bright = added(op("Add", op("Mul", residual, op("Add", s, curved)), shot))
-        few = op("Mul", op("Pow", shot, number(3)), number(1.5))
-        variance = op("Max", op("Add", op("Mul", shot, bright), c), least)
-        return op("Sub", bright, op("Div", few, variance))
+        dark = op("Div", c, shot)
+        above = op("Max", op("Add", bright, dark), op("Mul", dark, number(0.25)))
+        return op("Sub", bright, op("Div", few, above))
 
     return z, 4, restore
 
