@@ -16,7 +16,7 @@ _CHANGES = ("left_out", "enlarged", "added")
 @click.command()
 @click.argument(
     "paths",
-    metavar="RUN...|MODEL.onnx",
+    metavar="RUN...|MODEL",
     nargs=-1,
     required=True,
     type=click.Path(path_type=Path),
@@ -36,7 +36,7 @@ _CHANGES = ("left_out", "enlarged", "added")
 @click.option("--force", is_flag=True, help="Overwrite that page or drawing.")
 @click.option("--json", "as_json", is_flag=True, help="Facts as JSON on stdout.")
 def command(paths: tuple[Path, ...], html: Path | None, svg: Path | None, force: bool, as_json: bool) -> None:
-    """Describe a run directory or a model file, or compare several runs.
+    """Describe a run directory or a model, a shipped model's name or an ONNX file; or compare several runs.
 
     A folder of runs stands for all of them. Runs that differ only in the seed are summed up as mean ±
     standard deviation, and compared with uniform and random baselines of equal cost. Needs no PyTorch.
@@ -47,11 +47,12 @@ def command(paths: tuple[Path, ...], html: Path | None, svg: Path | None, force:
     if several and svg:
         raise click.UsageError("--svg draws one network: give one run or model")
     if not several:
-        facts = summary(paths[0])
+        path = _shipped(paths[0])
+        facts = summary(path)
         if svg:
             from sk_search.report_architecture import write_architecture
 
-            write_architecture(_genotype(paths[0]), svg, force)
+            write_architecture(_genotype(path), svg, force)
         if as_json:
             click.echo(json.dumps(facts, indent=1, ensure_ascii=False))
         else:
@@ -72,6 +73,13 @@ def command(paths: tuple[Path, ...], html: Path | None, svg: Path | None, force:
         click.echo(comparison_text(comparison))
         if html:
             click.echo(f"\nwritten: {html}")
+
+
+def _shipped(path: Path) -> Path:
+    """The shipped model of that name, where there is no run and no file of it."""
+    from sk_deploy.models import shipped_models
+
+    return path if path.exists() else shipped_models().get(str(path), path)
 
 
 def _holds_runs(path: Path) -> bool:
@@ -139,7 +147,7 @@ def _run_facts(path: Path) -> dict[str, Any]:
     from sk_search.record import read_record
 
     if not path.exists():
-        raise ConfigError(f"{path} does not exist: expected a run of `skdn search`, or a model file")
+        raise ConfigError(f"{path} does not exist: expected a run of `skdn search`, or a model")
     record = read_record(path)
     genotype = record.genotype or {}
     structure, net = record.settings.get("structure", {}), record.settings.get("net", {})

@@ -157,6 +157,15 @@ def test_model_is_shown_by_an_environment_that_only_deploys(tmp_path: Path) -> N
     assert "night" in done.stdout
 
 
+def test_a_shipped_model_is_shown_by_its_name_unless_a_run_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert json.loads(show("nano", "--json").output)["kind"] == "model"
+    make_run(tmp_path / "nano")
+    assert json.loads(show("nano", "--json").output)["kind"] == "run"
+
+
 def test_run_is_shown_without_torch_and_matplotlib(tmp_path: Path) -> None:
     done = skdn("show", make_run(tmp_path / "run"), without=("torch", "matplotlib"))
     assert (done.returncode, done.stderr) == (0, "")
