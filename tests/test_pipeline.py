@@ -203,10 +203,11 @@ def test_the_shipped_model(tmp_path: Path, half: bool, network_alone: None) -> N
         path = tmp_path / "half.onnx"
         onnx.save(to_half(onnx.load(find_model("nano"))), path)
     denoiser = Denoiser(Session(path, "cpu", threads=1))
+    tile = 2 * (2 * denoiser.spec.halo + denoiser.spec.multiple)  # the least that there is
     counts, levels = raw(330, 275)
     mosaic = normalise(counts, levels)
     for ensemble in (False, True):
-        pipeline = open_pipeline(denoiser, mosaic.shape, "BGGR", 112, ensemble, np.float32, np.float32)
+        pipeline = open_pipeline(denoiser, mosaic.shape, "BGGR", tile, ensemble, np.float32, np.float32)
         denoised = np.zeros_like(mosaic)
         pipeline.run(mosaic, denoised, "BGGR", NOISE, 1)
         np.testing.assert_allclose(denoised, denoiser(mosaic, NOISE, "BGGR", ensemble), atol=exact)
