@@ -79,8 +79,8 @@ class TransposedUp(nn.ConvTranspose2d):
     """[B,C,h,w] -> [B,F,2h,2w]: a 1×1 of its own for each of the four pixels of a cell.
 
     Deployed, a pooling of single pixels follows, which changes nothing: ONNX Runtime's transposed convolution
-    leaves the blocked layout of its others on a CPU, where sums join them, and its poolings return to it. Or
-    every sum of the decoder would be outside: 3 to 4 % of `small`, 2 % of `base`.
+    leaves the blocked layout that its other convolutions have on a CPU, and its poolings return to it.
+    Without that every sum of the decoder leaves it and comes back: 3 to 4 % of `small`, 2 % of `base`.
     """
 
     def __init__(self, channels_in: int, channels: int) -> None:

@@ -77,7 +77,7 @@ class Anscombe(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Restore]:
         shot, read = _levels(noise)
-        shot = shot.clamp_min(1e-9) / 4
+        shot = shot.clamp_min(1e-9) / 4  # `restore` divides by it
         few = 1.5 * shot**2
         c = few + 0.25 * read
         s = torch.sqrt(torch.maximum(shot * x + c, self.floor * c))

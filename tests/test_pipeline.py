@@ -26,6 +26,7 @@ from sk_deploy.noise import NoiseProfile
 from sk_deploy.pipeline import Pipeline
 from sk_deploy.pipeline_graph import Kind
 from sk_deploy.session import Session
+from sk_deploy.tiling import least_tile_px
 from sk_deploy.windows import WindowShape, plan_windows, window_shape
 
 QUARTER_STEP = 1 / 16383 / 4
@@ -203,7 +204,7 @@ def test_the_shipped_model(tmp_path: Path, half: bool, network_alone: None) -> N
         path = tmp_path / "half.onnx"
         onnx.save(to_half(onnx.load(find_model("nano"))), path)
     denoiser = Denoiser(Session(path, "cpu", threads=1))
-    tile = 2 * (2 * denoiser.spec.halo + denoiser.spec.multiple)  # the least that there is
+    tile = least_tile_px(denoiser.spec.halo, denoiser.spec.multiple)
     counts, levels = raw(330, 275)
     mosaic = normalise(counts, levels)
     for ensemble in (False, True):
