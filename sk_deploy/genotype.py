@@ -14,6 +14,9 @@ from .errors import ModelError
 UNDECIDED_ENTROPY = 0.5
 """Above this normalised entropy the chosen slice has rivals: of nine choices, the winner holds under 3/4."""
 
+CHANGES = ("left_out", "enlarged", "added")
+"""What a genotype lists of a network that was changed after its search."""
+
 _NAME = re.compile(r"(.*\.)?(?:(encoder|decoder)\.(\d+)|bottom)\.(\d+)\.conv(\d+)")
 
 
