@@ -125,9 +125,6 @@ def _network(model: onnx.ModelProto, spec: ModelSpec, net_config: NetConfig, nam
             f"model {name}: only float32 models without channel attention can be trained on: continue its run"
         )
     net = network_of(spec.genotype, net_config).eval()
-    for module in net.modules():
-        if isinstance(module, Block) and module.alpha is not None:
-            module.alpha.fill_(1.0)
     planes, noise = example(2, 2 * spec.multiple * 8)
     modules = _in_running_order(net, planes, noise)
     weights = _convolutions(model.graph)[: len(modules)]  # behind them: those of a `ContrastMask`
@@ -140,6 +137,9 @@ def _network(model: onnx.ModelProto, spec: ModelSpec, net_config: NetConfig, nam
             weight = weight - mean[..., None, None]
         module.weight.copy_(weight)
         module.bias.copy_(bias)
+    for module in net.modules():
+        if isinstance(module, Block):
+            module.balance()
     rescale_features(net, 1 / FEATURE_SCALE)
     difference = relative_difference(net(planes, noise).numpy(), run_onnx(model, planes, noise))
     if not difference <= _LIMIT:

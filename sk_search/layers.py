@@ -6,6 +6,7 @@ distribution. The non-linearity is part of a convolution here, because the masks
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -143,6 +144,28 @@ class Block(nn.Module):
             self.out.bias.mul_(self.alpha)
             self.alpha = None
 
+    @torch.no_grad()
+    def balance(self) -> None:
+        """After `fold`, in place: α is 1, and a chain's convolutions are equally large beside fresh ones.
+
+        The same function, but an optimiser's step has a size of its own: long training leaves conv1 and conv2
+        tens of times as large as fresh ones and α in the thousandths, and `out` with that folded in would be
+        no larger than one step.
+        """
+        if self.alpha is None:
+            return
+        self.alpha.fill_(1.0)
+        convs = (self.conv1, self.conv2, self.out)
+        sizes = [_beside_fresh(conv) for conv in convs]
+        common = math.prod(sizes) ** (1 / 3)
+        if self.kind != "chain" or not common:  # elsewhere others read conv1 too
+            return
+        features = 1.0  # what leaves a convolution, beside what did
+        for conv, size in zip(convs, sizes, strict=True):
+            conv.weight.mul_(common / size)
+            features *= common / size
+            conv.bias.mul_(features)
+
     def distil(self, choice1: Choice, choice2: Choice) -> None:
         """Cut both convolutions, and what reads them, to what the choices keep; in place."""
         filters1, filters2 = list(choice1.filters), list(choice2.filters)
@@ -161,6 +184,11 @@ class Block(nn.Module):
             out.weight.copy_(self.out.weight[:, read])
             out.bias.copy_(self.out.bias)
         self.out = out
+
+
+def _beside_fresh(conv: nn.Conv2d) -> float:
+    """Root mean square of the weights over that of PyTorch's initial ones."""
+    return float((3 * conv.weight[0].numel() * conv.weight.square().mean()).sqrt())
 
 
 def _relu(x: Tensor) -> Tensor:

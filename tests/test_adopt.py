@@ -21,6 +21,7 @@ from sk_search.dead_leaves import dead_leaves
 from sk_search.distil import load_network
 from sk_search.export import export
 from sk_search.finetune import finetune
+from sk_search.layers import Block, ConvReLU
 from sk_search.nets import leave_out
 from sk_search.presets import PRESETS
 from sk_search.proof import example, relative_difference, run_onnx
@@ -104,6 +105,29 @@ def test_a_block_is_taken_out(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no block bottom\.1: it has encoder\.0\.0, bottom\.0, decoder"):
         adopt(model, tmp_path / "neither", without=("bottom.1",))
     assert not (tmp_path / "neither").exists()
+
+
+@torch.no_grad()
+def test_what_training_made_large_and_small_is_balanced_again() -> None:
+    """In one function of three convolutions, whose last would be lost in the first step of Muon."""
+    torch.manual_seed(0)
+    block = Block("block", 16, lambda name, into, filters: ConvReLU(into, filters, 3), 1, "chain")
+    assert block.alpha is not None
+    block.alpha.fill_(0.003)
+    convs = (block.conv1, block.conv2, block.out)
+    fresh = [float(conv.weight.square().mean()) for conv in convs]
+    block.conv1.weight.mul_(30)
+    block.conv2.weight.mul_(20)
+    block.conv2.bias.mul_(5)
+    x = torch.rand(2, 16, 12, 12)
+    expected = block(x)
+    block.out.weight.mul_(block.alpha)  # what a model file holds
+    block.out.bias.mul_(block.alpha)
+    block.balance()
+    torch.testing.assert_close(block(x), expected)
+    assert block.alpha == 1
+    grown = [float(conv.weight.square().mean()) / old for conv, old in zip(convs, fresh, strict=True)]
+    assert grown == pytest.approx([(30 * 20 * 0.003) ** (2 / 3)] * 3, rel=0.05)
 
 
 def test_an_enlarged_kernel_changes_nothing_at_first(model: Path, tmp_path: Path) -> None:
