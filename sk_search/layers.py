@@ -155,10 +155,12 @@ class Block(nn.Module):
         if self.alpha is None:
             return
         self.alpha.fill_(1.0)
+        if self.kind != "chain":  # elsewhere `out` reads conv1 too
+            return
         convs = (self.conv1, self.conv2, self.out)
         sizes = [_beside_fresh(conv) for conv in convs]
         common = math.prod(sizes) ** (1 / 3)
-        if self.kind != "chain" or not common:  # elsewhere others read conv1 too
+        if not common:
             return
         features = 1.0  # what leaves a convolution, beside what did
         for conv, size in zip(convs, sizes, strict=True):
