@@ -151,6 +151,9 @@ class TrainConfig:
     clip_norm: float | None = 1.0
     patch_px: int | None = None
     """In fine-tuning: side of a patch in sensor pixels; None: as in the search."""
+    margin_px: int = 0
+    """At each side of a patch, sensor pixels that are neither learnt from nor validated: beyond a patch the
+    network sees zeros there, beyond a tile of a photograph what really is there."""
     ema: float = 0.0
     """Decay of the averaged weights that are validated and kept; 0: the weights themselves."""
     shards: int = 1
@@ -175,6 +178,8 @@ class TrainConfig:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.shards < 1 or self.batch % self.shards:
             raise ConfigError(f"batch {self.batch} does not divide into {self.shards} shards")
+        if self.margin_px < 0 or self.margin_px % 2:
+            raise ConfigError(f"margin_px is {self.margin_px}: expected an even number of sensor pixels")
         if not 0 <= self.teacher_weight <= 1:
             raise ConfigError(f"teacher_weight is {self.teacher_weight:g}: expected 0 to 1")
 
@@ -298,6 +303,12 @@ class RunConfig:
                 f"patch_px {self.mosaic.patch_px}: a U-Net of depth {self.net.depth} needs a multiple of "
                 f"{2 * self.net.multiple} sensor pixels"
             )
+        for train in (self.search, self.finetune):
+            patch_px = train.patch_px or self.mosaic.patch_px
+            if 2 * train.margin_px >= patch_px:
+                raise ConfigError(
+                    f"margin_px {train.margin_px} leaves nothing of a patch of {patch_px} sensor pixels"
+                )
         if self.search.teacher != "none":
             raise ConfigError(
                 f"a search has no teacher, not {self.search.teacher!r}: finetune.teacher may be one"

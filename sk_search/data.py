@@ -26,6 +26,7 @@ from .photographs import Scenes, photographs
 from .raw_folders import find_clean, find_pairs, read_both, read_one
 from .sidd import find_frames, read_calibration, read_pair
 from .sources import as_folder, recognise
+from .validation import Pairs
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +73,10 @@ def load_data(config: RunConfig, device: torch.device) -> Data:
     return Data(train, structure, validation)
 
 
-def validation_set(held_out: Batches, patches: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The same pairs for every run: clean, noisy, levels."""
+def validation_set(held_out: Batches, patches: int, margin_px: int = 0) -> Pairs:
+    """The same pairs for every run."""
     generator = torch.Generator(held_out.device).manual_seed(0)
-    return held_out.sample(patches, generator)
+    return Pairs(*held_out.sample(patches, generator), margin_px)
 
 
 def _load_scenes(source: str, kind: str, config: RunConfig) -> Scenes:

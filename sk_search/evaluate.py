@@ -27,6 +27,11 @@ def ssim(x: Tensor, y: Tensor) -> float:
     return sum(quality.ssim(a, b) for a, b in pairs) / len(x)
 
 
+def inside(x: Tensor, margin: int) -> Tensor:
+    """[B,C,H,W] without `margin` pixels at each side."""
+    return x[..., margin : x.shape[-2] - margin, margin : x.shape[-1] - margin]
+
+
 def denoise_mosaic(forward: Forward, mosaic: Tensor, noise: Tensor) -> Tensor:
     """Run a network on an RGGB mosaic [B,1,H,W], H and W multiples of 2·multiple sensor pixels."""
     return unpack(forward(pack(mosaic), noise))
@@ -50,4 +55,4 @@ def self_ensemble(forward: Forward, mosaic: Tensor, noise: Tensor, margin: int) 
             for axis in axes:
                 y = y.roll(-1, axis).flip(axis)
             total += y.transpose(2, 3) if transposed else y
-    return total[..., margin:-margin, margin:-margin] / 8
+    return inside(total, margin) / 8

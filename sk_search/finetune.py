@@ -78,7 +78,7 @@ def finetune(
         # The structure is fixed by now: what it was learnt from is for the weights again.
         structure = replace(config.structure, two_level=False)
         data = load_data(replace(config, mosaic=mosaic, structure=structure), device)
-        pairs = validation_set(data.validation, train_config.validation_patches)
+        pairs = validation_set(data.validation, train_config.validation_patches, train_config.margin_px)
         master = _teacher(run, train_config.teacher, config, pairs)
         if parallel.is_main():
             _make(folder)
@@ -91,7 +91,7 @@ def finetune(
             train_config,
             data.train,
             pairs,
-            margin_px=4 * config.net.multiple,
+            mirrored_px=4 * config.net.multiple,
             seed=config.seed + (2 if from_ensemble else 1),
             settings={**settings_of(config, train_config), **digest},
             teacher=master,

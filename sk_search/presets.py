@@ -94,7 +94,7 @@ def _shipped(name: str, net: NetConfig, structure: StructureConfig) -> RunConfig
         net=net,
         structure=replace(structure, learning_rate=1e-2),  # its default leaves so short a search undecided
         search=TrainConfig(steps=2_000, validate_every=500, compile=False),
-        finetune=TrainConfig(steps=100_000, patch_px=96, ema=0.999),
+        finetune=TrainConfig(steps=100_000, patch_px=128, margin_px=16, ema=0.999),
         mosaic=MosaicConfig(patch_px=64),
     )
 

@@ -19,7 +19,7 @@ from sk_deploy.errors import ConfigError
 from .config import RunConfig
 from .cost import Cost
 from .data import load_data, validation_set
-from .evaluate import denoise_mosaic, psnr_db
+from .evaluate import denoise_mosaic
 from .lut import LatencyTable
 from .nets import superconvs
 from .structure import Choices, Structure
@@ -209,7 +209,7 @@ def _best_of_samples(
     """The argmax and `count` hard samples, validated under the supernet's weights."""
     device = next(net.parameters()).device
     held_out = load_data(config, device).validation
-    clean, noisy, levels = validation_set(held_out, config.search.validation_patches)
+    pairs = validation_set(held_out, config.search.validation_patches, config.search.margin_px)
     generator = torch.Generator(device).manual_seed(config.seed)
     drawn = [argmax_choices(net, round_to)]
     for _ in range(count):
@@ -218,8 +218,7 @@ def _best_of_samples(
 
     def score(choices: Choices) -> tuple[bool, float]:
         structure.force(choices)
-        denoised = denoise_mosaic(net, noisy, levels)
-        return structure.feasible(), float(psnr_db(denoised, clean).mean())
+        return structure.feasible(), pairs.psnr_db(denoise_mosaic(net, pairs.noisy, pairs.levels))
 
     scores = [score(choices) for choices in drawn]
     best = max(range(len(drawn)), key=lambda i: scores[i])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sk_deploy.errors import ConfigError
 
 from .distil import load_network, load_supernet
-from .evaluate import psnr_db, self_ensemble
+from .evaluate import self_ensemble
 from .mosaics import pack, unpack
 from .nets import superconvs
 from .run import load_config
@@ -41,12 +41,12 @@ class Teacher:
         return self.teach(noisy, levels)
 
 
-def ensemble_teacher(net: nn.Module, weights: Path, margin_px: int, pairs: Pairs) -> Teacher:
+def ensemble_teacher(net: nn.Module, weights: Path, mirrored_px: int, pairs: Pairs) -> Teacher:
     """The self-ensemble of `net` itself, frozen as it is: one pass shall give the mean of eight."""
     frozen = _frozen(net, pairs)
     return _teacher(
         "its self-ensemble",
-        lambda noisy, levels: pack(self_ensemble(frozen, noisy, levels, margin_px)),
+        lambda noisy, levels: pack(self_ensemble(frozen, noisy, levels, mirrored_px)),
         weights,
         pairs,
     )
@@ -80,10 +80,10 @@ def _probabilities(superkernel: Superkernel) -> Tensor:
 def run_teacher(other: Path, stage: str, pairs: Pairs) -> Teacher:
     """The network of another run. ConfigError when the patches do not fit it."""
     multiple_px = 2 * load_config(other).net.multiple
-    if pairs[0].shape[-1] % multiple_px:
+    if pairs.clean.shape[-1] % multiple_px:
         raise ConfigError(
             f"{other} cannot teach here: its network needs patches of a multiple of {multiple_px} sensor "
-            f"pixels, these have {pairs[0].shape[-1]}"
+            f"pixels, these have {pairs.clean.shape[-1]}"
         )
     net = load_network(other, stage)
     return _network_teacher(f"the {stage} network of {other}", net, other / stage / "best.safetensors", pairs)
@@ -96,13 +96,12 @@ def _network_teacher(name: str, net: nn.Module, weights: Path, pairs: Pairs) -> 
 
 def _frozen(net: nn.Module, pairs: Pairs) -> nn.Module:
     frozen = copy.deepcopy(net).eval().requires_grad_(False)
-    return frozen.to(pairs[0].device, memory_format=torch.channels_last)
+    return frozen.to(pairs.clean.device, memory_format=torch.channels_last)
 
 
 @torch.no_grad()
 def _teacher(name: str, teach: Callable[[Tensor, Tensor], Tensor], weights: Path, pairs: Pairs) -> Teacher:
-    clean, noisy, levels = pairs
-    chunks = zip(noisy.split(16), levels.split(16), strict=True)
+    chunks = zip(pairs.noisy.split(16), pairs.levels.split(16), strict=True)
     output = torch.cat([unpack(teach(x, noise)) for x, noise in chunks])
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
-    return Teacher(name, teach, float(psnr_db(output, clean).mean()), digest)
+    return Teacher(name, teach, pairs.psnr_db(output), digest)

@@ -29,6 +29,7 @@ from .compiled import compiled
 from .config import TrainConfig
 from .data import Batches
 from .draws import Draws
+from .evaluate import inside
 from .interrupts import interrupt_flag
 from .journal import Journal
 from .loss import denoising_loss
@@ -52,9 +53,10 @@ class Trainer:
     """Trains `net` in `folder`; see the module's docstring.
 
     folder: receives metrics.jsonl, last.pt, best.safetensors and TensorBoard events; settings: what the
-    checkpoint depends on (`checkpoint.settings_of`); round_to: what filter counts are multiples of once a
-    search is over; structure_data: what a two-level search learns its structure from, None where weights and
-    structure learn together.
+    checkpoint depends on (`checkpoint.settings_of`); mirrored_px: what a self-ensemble in validation
+    continues a patch by; round_to: what filter counts are multiples of once a search is over;
+    structure_data: what a two-level search learns its structure from, None where weights and structure learn
+    together.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Trainer:
         train: Batches,
         validation: Pairs,
         *,
-        margin_px: int,
+        mirrored_px: int,
         seed: int,
         settings: dict[str, Any],
         structure: Structure | None = None,
@@ -76,10 +78,10 @@ class Trainer:
         report: Report = lambda record: None,
     ) -> None:
         self.stage, self.folder, self.config, self.report = stage, folder, config, report
-        self.train, self.structure, self.teacher, self.margin_px = train, structure, teacher, margin_px
+        self.train, self.structure, self.teacher, self.mirrored_px = train, structure, teacher, mirrored_px
         self.pairs, self.settings, self.structure_data = validation, settings, structure_data
         self.round_to = round_to
-        self.device = validation[0].device
+        self.device = validation.clean.device
         self.net = net.to(self.device, memory_format=torch.channels_last)
         self.forward = compiled(self.net, self.device) if config.compile else self.net
         if structure and config.ema:
@@ -224,7 +226,10 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             output = self.forward(x, levels)
             taught = self.teacher(noisy, levels) if self.teacher else None
-        return denoising_loss(output, pack(clean), levels, taught, self.config.teacher_weight)
+        margin = self.config.margin_px // 2
+        output, clean = inside(output, margin), inside(pack(clean), margin)
+        taught = inside(taught, margin) if taught is not None else None
+        return denoising_loss(output, clean, levels, taught, self.config.teacher_weight)
 
     # -- validation and the log ----------------------------------------------------------------------------
 
@@ -248,7 +253,7 @@ class Trainer:
         if self.structure:
             self.structure.force(default_choices(self.net, self.structure, self.round_to))
         self.kept.eval()
-        facts = validate(self.kept, self.pairs, self.config.batch, self.margin_px)
+        facts = validate(self.kept, self.pairs, self.config.batch, self.mirrored_px)
         self.kept.train()
         feasible = self.structure.feasible() if self.structure else True
         return {**facts, "feasible": feasible}

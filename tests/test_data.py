@@ -186,9 +186,9 @@ def test_the_validation_pairs_are_those_of_every_run(tmp_path: Path) -> None:
     one, other = (
         validation_set(load_data(replace(config(tmp_path), seed=seed), CPU).validation, 6) for seed in (0, 5)
     )
-    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-    assert one[0].shape == (6, 1, 32, 32)
-    torch.testing.assert_close(one[2], torch.tensor([[1e-3, 1e-5]]).expand(6, -1))
+    assert all(torch.equal(getattr(one, x), getattr(other, x)) for x in ("clean", "noisy", "levels"))
+    assert one.clean.shape == (6, 1, 32, 32)
+    torch.testing.assert_close(one.levels, torch.tensor([[1e-3, 1e-5]]).expand(6, -1))
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def trainer_of(net, config, data, folder, searched):
         config.search,
         data.train,
         validation_set(data.validation, 1),
-        margin_px=4 * config.net.multiple,
+        mirrored_px=4 * config.net.multiple,
         seed=0,
         settings=settings_of(config, config.search),
         structure=Structure(net, config.structure) if searched else None,

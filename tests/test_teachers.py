@@ -86,7 +86,7 @@ def test_a_teacher_of_no_weight_changes_nothing():
 
 def test_supernet_teacher_is_the_better_of_two(finished, pairs):
     teacher = supernet_teacher(finished, pairs)
-    _, noisy, levels = pairs
+    noisy, levels = pairs.noisy, pairs.levels
     answers = {}
     supernet = load_supernet(finished)  # the largest choice is in force
     with torch.no_grad():
@@ -95,7 +95,9 @@ def test_supernet_teacher_is_the_better_of_two(finished, pairs):
             conv.superkernel.weights = conv.superkernel.probabilities()
         answers["the supernet, all its choices"] = supernet(pack(noisy), levels)
         student = load_network(finished, "distilled")(pack(noisy), levels)
-    error = {name: (x.clamp(0, 1) - pack(pairs[0])).square().mean((1, 2, 3)) for name, x in answers.items()}
+    error = {
+        name: (x.clamp(0, 1) - pack(pairs.clean)).square().mean((1, 2, 3)) for name, x in answers.items()
+    }
     psnr = {name: float(-10 * e.log10().mean()) for name, e in error.items()}
     assert teacher.name == max(psnr, key=psnr.get)
     assert teacher.psnr_db == pytest.approx(max(psnr.values()), abs=1e-3)
@@ -106,7 +108,7 @@ def test_supernet_teacher_is_the_better_of_two(finished, pairs):
 def test_ensemble_teacher_is_the_frozen_self_ensemble(finished, pairs):
     net = load_network(finished, "finetuned")
     teacher = ensemble_teacher(net, finished / "finetuned" / "best.safetensors", 8, pairs)
-    _, noisy, levels = pairs
+    noisy, levels = pairs.noisy, pairs.levels
     with torch.no_grad():
         expected = pack(self_ensemble(net.eval(), noisy, levels, 8))
     torch.testing.assert_close(teacher(noisy, levels), expected)
@@ -145,7 +147,7 @@ def test_what_a_teacher_does_is_learnt(finished, run, tmp_path, pairs):
     save_file(weights, other / "finetuned" / "best.safetensors")
     shutil.rmtree(run / "finetuned")
     finetune(run, teacher=str(other), steps=40)
-    _, noisy, levels = pairs
+    noisy, levels = pairs.noisy, pairs.levels
     goal = run_teacher(other, "finetuned", pairs)(noisy, levels)
     pupil = load_network(run, "distilled")
     start = denoising_loss(pupil(pack(noisy), levels), goal, levels).item()

@@ -33,7 +33,7 @@ def trainer_of(kind, folder, mode="full", device="cpu"):
         config.search,
         data.train,
         validation_set(data.validation, 2),
-        margin_px=8,
+        mirrored_px=8,
         seed=0,
         settings=settings_of(config, config.search),
         structure=Structure(net, structure),

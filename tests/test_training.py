@@ -25,6 +25,7 @@ from sk_search.finetune import finetune
 from sk_search.loss import denoising_loss
 from sk_search.record import read_record
 from sk_search.search import build, search
+from sk_search.training import Trainer
 from sk_search.validation import validate
 
 
@@ -224,3 +225,52 @@ def test_a_failed_gate_refuses_the_export(searched, tmp_path, monkeypatch):
 def test_export_of_nothing_is_one_line(tmp_path):
     with pytest.raises(ConfigError, match=r"not a run"):
         export(tmp_path / "absent", tmp_path / "model.onnx")
+
+
+class OneBatch:
+    """Always the same noisy patches; `framed` has other clean ones in a frame of 4 pixels."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, framed):
+        clean = torch.full((2, 1, 32, 32), 0.5)
+        self.noisy = clean + 0.05 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+        self.clean = torch.ones_like(clean) if framed else clean.clone()
+        self.clean[..., 4:-4, 4:-4] = 0.5
+
+    def sample(self, batch, generator):
+        return self.clean, self.noisy, torch.tensor([[1e-3, 1e-4]]).expand(batch, -1)
+
+
+class OneConvolution(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, planes, noise):
+        return self.conv(planes)
+
+
+@pytest.mark.parametrize(("margin_px", "counts"), [(0, True), (2, True), (4, False), (6, False)])
+def test_what_lies_in_the_margin_is_neither_learnt_nor_measured(tmp_path, margin_px, counts):
+    config = small_config(margin_px=margin_px, compile=False)
+    losses, facts = [], []
+    for framed in (False, True):
+        torch.manual_seed(0)
+        net = OneConvolution()
+        batches = OneBatch(framed)
+        pairs = validation_set(batches, 2, margin_px)
+        trainer = Trainer(
+            "finetune", tmp_path, net, config.search, batches, pairs, mirrored_px=8, seed=0, settings={}
+        )
+        losses.append(trainer._loss(batches).item())
+        facts.append(validate(net, pairs, 2, 8))
+    assert (losses[0] != losses[1]) == counts
+    assert all((facts[0][name] != facts[1][name]) == counts for name in facts[0])
+
+
+def test_a_margin_that_leaves_nothing_is_refused():
+    with pytest.raises(ConfigError, match="margin_px 16 leaves nothing of a patch of 32 sensor pixels"):
+        small_config(margin_px=16)
+    with pytest.raises(ConfigError, match="margin_px is 3: expected an even number"):
+        small_config(margin_px=3)

@@ -44,7 +44,7 @@ def trainer(tmp_path, two_level):
         config.search,
         data.train,
         validation_set(data.validation, 2),
-        margin_px=8,
+        mirrored_px=8,
         seed=0,
         settings={},
         structure=Structure(net, config.structure),
