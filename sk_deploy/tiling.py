@@ -4,6 +4,10 @@ All lengths are packed pixels unless a name says otherwise. Tiles have one shape
 network's stride, and the last one is shifted inside. Neighbours overlap by at least twice the halo and the
 seam runs down the middle of the overlap, so what is kept of a tile lies a halo away from every edge that the
 whole mosaic does not have.
+
+The mosaic is mirrored beyond its own borders, because a network that learnt from the middle of patches leaves
+noise beside zeros. `BORDER` is what patches have around their middle; a whole halo would take time and change
+nothing that shows.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ Read = Callable[[Sites, Sites], NDArray[np.float32]]
 """The part [h,w] of a mosaic that lies at given rows and columns."""
 Write = Callable[[slice, slice, NDArray[np.float32]], None]
 """Takes what belongs into given rows and columns, [h,w]."""
+BORDER = 8
+"""Packed pixels by which a mosaic is mirrored beyond each border, or the halo if that is less."""
 _OVERHEAD = 4096
 """Packed pixels that could be computed in the time, about a millisecond, that a tile takes however small."""
 
@@ -122,15 +128,15 @@ def run_tiles(
 
     As many threads as `lanes` each have a tile at a time, so that all three are called concurrently.
     `network` takes and gives planes [1,4,h,w] of an RGGB crop, of at most `most` packed pixels. The mosaic is
-    continued beyond its borders by reflection, which keeps every site's colour: by one row or column where it
-    does not begin at a red site, and at its end to a whole multiple. `progress` is told the share of tiles
-    that is done.
+    continued beyond its borders by reflection, which keeps every site's colour: by `BORDER`, by one row or
+    column more where it does not begin at a red site, and at its end to a whole multiple. `progress` is told
+    the share of tiles that is done.
     """
-    # The packed grid begins at the red site at or just before mosaic[0,0]: 0 or 1 sensor pixels outside.
-    above, before = PHASES[phase]
     height, width = shape
-    size = (height + above + 1) // 2, (width + before + 1) // 2
-    rows, columns = plan_tiles(*size, most, halo, multiple, lanes)
+    red_row, red_column = PHASES[phase]
+    above, packed_rows = packed_axis(height, red_row, halo)
+    before, packed_columns = packed_axis(width, red_column, halo)
+    rows, columns = plan_tiles(packed_rows, packed_columns, most, halo, multiple, lanes)
 
     def one(tile: tuple[Span, Span]) -> None:
         row, column = tile
@@ -160,6 +166,16 @@ def _kept(span: Span, outside: int, size: int) -> tuple[slice, slice]:
     stop = min(2 * span.keep_stop - outside, size)
     origin = 2 * span.origin - outside
     return slice(start, stop), slice(start - origin, stop - origin)
+
+
+def packed_axis(size: int, red: int, halo: int) -> tuple[int, int]:
+    """The packed grid of an axis of `size` sites, the first red one being site `red`: its begin and length.
+
+    It begins that many sites outside: at the red site at or just before site 0, and the border earlier. The
+    length is in packed pixels, both borders included.
+    """
+    border = min(halo, BORDER)
+    return red + 2 * border, (size + red + 1) // 2 + 2 * border
 
 
 def round_up(length: int, multiple: int) -> int:

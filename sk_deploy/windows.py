@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bayer import PHASES
-from .tiling import reflect, round_up
+from .tiling import packed_axis, reflect, round_up
 
 Sites = NDArray[np.int32]
 
@@ -76,7 +76,8 @@ def window_shape(
     """
     flips = 2 if ensemble else 1
     axes = list(zip(shape, PHASES[phase], strict=True))
-    room = min(_padded(size, red, flip, multiple) for size, red in axes for flip in range(flips))
+    packed = (packed_axis(size, _red(size, red, flip), halo) for size, red in axes for flip in range(flips))
+    room = min(round_up(length, multiple) for _, length in packed)
     longest = min(tile // multiple * multiple, room)
     fitting = [
         WindowShape(window, core, 2 * (window + multiple + 1), flips)
@@ -127,22 +128,19 @@ def _place(
     """One flip's window around the core that begins at site `start`: its sites [2,window], and [core]."""
     core = np.arange(start, start + windows.core)
     if flip:
-        core, red = size - 1 - core, (red + size - 1) % 2
-    # Now all is counted in the flipped mosaic, whose packed grid begins `red` sites outside, 0 or 1.
-    origin = ((int(core.min()) + red) // 2 - halo) // multiple * multiple
-    origin = min(max(origin, 0), _packed(size, red, multiple) - windows.window)
-    sites = reflect(2 * origin - red, 2 * windows.window, size)
-    place = core + red - 2 * origin  # in 0 … 2·window
+        core = size - 1 - core
+    # Now all is counted in the flipped mosaic.
+    outside, length = packed_axis(size, _red(size, red, flip), halo)
+    origin = ((int(core.min()) + outside) // 2 - halo) // multiple * multiple
+    origin = min(max(origin, 0), round_up(length, multiple) - windows.window)
+    sites = reflect(2 * origin - outside, 2 * windows.window, size)
+    place = core + outside - 2 * origin  # in 0 … 2·window
     kept = flip * 2 * windows.window + place % 2 * windows.window + place // 2
     if flip:
         sites = size - 1 - sites
     return sites.reshape(windows.window, 2).T.astype(np.int32), kept.astype(np.int32)
 
 
-def _padded(size: int, red: int, flip: int, multiple: int) -> int:
-    """Packed pixels of one flip of an axis, mirrored up to a whole multiple."""
-    return _packed(size, (red + flip * (size - 1)) % 2, multiple)
-
-
-def _packed(size: int, red: int, multiple: int) -> int:
-    return round_up((size + red + 1) // 2, multiple)
+def _red(size: int, red: int, flip: int) -> int:
+    """The first red site of an axis, 0 or 1, of the mosaic as it is or flipped."""
+    return (red + flip * (size - 1)) % 2

@@ -26,7 +26,7 @@ from sk_deploy.noise import NoiseProfile
 from sk_deploy.pipeline import Pipeline
 from sk_deploy.pipeline_graph import Kind
 from sk_deploy.session import Session
-from sk_deploy.tiling import least_tile_px
+from sk_deploy.tiling import BORDER, least_tile_px
 from sk_deploy.windows import WindowShape, plan_windows, window_shape
 
 QUARTER_STEP = 1 / 16383 / 4
@@ -88,14 +88,16 @@ def check_window(
     assert (np.abs(np.diff(in_order)) == 1).all()  # side by side, or folded at a border
     if flip:
         core, red = size - 1 - core, (red + size - 1) % 2
-    start = set(core + red - at)  # in sites of the flipped mosaic's packed grid
+    border = 2 * min(halo, BORDER)
+    outside = red + border
+    start = set(core + outside - at)  # in sites of the flipped mosaic's packed grid
     assert len(start) == 1
     first = start.pop()
-    last, padded = first + len(in_order), -(-(size + red) // (2 * multiple)) * 2 * multiple
+    last, padded = first + len(in_order), -(-(size + outside + border) // (2 * multiple)) * 2 * multiple
     assert first % (2 * multiple) == 0
     assert 0 <= first < last <= padded
-    assert first == 0 or first <= core.min() + red - 2 * halo
-    assert last == padded or last > core.max() + red + 2 * halo
+    assert first == 0 or first <= core.min() + outside - 2 * halo
+    assert last == padded or last > core.max() + outside + 2 * halo
 
 
 @pytest.fixture(scope="module")
@@ -304,7 +306,7 @@ def test_window_shapes() -> None:
         1056, 2000, 2130, 2
     )  # 6 tiles
     assert window_shape((4000, 6000), "RGGB", 1024, 24, 8, False) == WindowShape(560, 1008, 1138, 1)  # 24
-    assert window_shape((200, 6000), "RGGB", 1024, 24, 8, False) is None
+    assert window_shape((160, 6000), "RGGB", 1024, 24, 8, False) is None
 
 
 def test_pinned_memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from sk_deploy.bayer import PHASES, cut
 from sk_deploy.errors import ConfigError
 from sk_deploy.models import find_model, shipped_models
 from sk_deploy.session import Session
-from sk_deploy.tiling import _OVERHEAD, Span, least_tile_px, plan_tiles, run_tiles
+from sk_deploy.tiling import _OVERHEAD, BORDER, Span, least_tile_px, plan_tiles, run_tiles
 
 QUARTER_STEP = 1 / 16383 / 4
 WHOLE = 1 << 20
@@ -218,6 +218,19 @@ def test_a_halo_too_small_shows(networks: dict[str, Session]) -> None:
     mosaic = np.random.default_rng(0).normal(0.2, 0.3, (100, 100)).astype(np.float32)
     seamed = tiled(session.run, mosaic, "RGGB", 16**2, halo=0, multiple=1)
     assert np.abs(seamed - run(session, mosaic, "RGGB", WHOLE)).max() > 100 * QUARTER_STEP
+
+
+@pytest.mark.parametrize("phase", sorted(PHASES))
+@pytest.mark.parametrize("most", [24**2, WHOLE])
+def test_no_network_sees_the_end_of_a_mosaic(networks: dict[str, Session], phase: str, most: int) -> None:
+    """Of one whose halo is within the border: as if the mosaic went on as its mirror image."""
+    session = networks["convolutions"]
+    assert session.spec.halo <= BORDER
+    mosaic = np.random.default_rng(0).normal(0.2, 0.3, (61, 90)).astype(np.float32)
+    beyond = 4 * BORDER
+    continued = run(session, np.pad(mosaic, beyond, "reflect"), phase, WHOLE)
+    inside = continued[beyond:-beyond, beyond:-beyond]
+    assert np.abs(run(session, mosaic, phase, most) - inside).max() <= QUARTER_STEP
 
 
 @pytest.mark.parametrize("phase", sorted(PHASES))
