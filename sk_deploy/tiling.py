@@ -53,10 +53,11 @@ def plan_tiles(
     fewest pixels in all, halos included. Raises ConfigError when `most` holds no square of two halos and one
     multiple.
     """
+    along_columns = _divisions(width, halo, multiple)
     plans = [
         (-(-(rows * columns) // lanes) * (long * wide + _OVERHEAD), rows * columns, rows, columns)
         for rows, long in _divisions(height, halo, multiple)
-        for columns, wide in _divisions(width, halo, multiple)
+        for columns, wide in along_columns
         if long * wide <= most
     ]
     if not plans:
