@@ -151,7 +151,7 @@ def _network(model: onnx.ModelProto, spec: ModelSpec, net_config: NetConfig, nam
 
 def _net_config(spec: ModelSpec, name: str) -> NetConfig:
     try:
-        stated = spec.genotype["net"]
+        stated = {"masked_from": NetConfig.masked_from} | spec.genotype["net"]  # older files do not state it
         return RunConfig.from_dict({"net": {f.name: stated[f.name] for f in fields(NetConfig)}}).net
     except (KeyError, TypeError, ConfigError) as error:
         raise ModelError(f"model {name}: does not say how its network is built ({error})") from error

@@ -53,6 +53,9 @@ class NetConfig:
     up: str = "transposed"
     """How a compact-unet brings a level up: "transposed" convolution of stride 2, or 1×1 and "nearest"."""
     conditioning: str = "anscombe"
+    masked_from: float = 13.0
+    """Fine contrast over the noise's standard deviation from which a compact-unet, once deployed, leaves most
+    of a picture as it is: `ContrastMask.half`. Lower for a small network, which loses patterns sooner."""
     subnetworks: int = 1
     """U-Nets side by side in an attention-unet (paper: 1, 3 or 6)."""
     window: int = 64
@@ -85,6 +88,8 @@ class NetConfig:
             raise ConfigError(f"kernels {self.kernels} must be odd, distinct and ascending")
         if len(self.widths) < 2 or min(self.widths) < 1 or self.blocks < 1 or min(self.growth) <= 0:
             raise ConfigError("a U-Net needs two widths or more, a block or more, and positive growth rates")
+        if self.masked_from <= 0:
+            raise ConfigError(f"masked_from is {self.masked_from:g}: expected a contrast above 0")
         if self.subnetworks < 1 or (self.arch != "attention-unet" and self.subnetworks > 1):
             raise ConfigError(f"{self.subnetworks} subnetworks: only an attention-unet has more than one")
 

@@ -216,7 +216,7 @@ def test_noise_hot_pixels_ramps_and_flat_colours_are_no_contrast():
     hot[:, 2, 20, 21] += 60
     colours = torch.tensor([300.0, 100, 100, 20]).view(1, 4, 1, 1)
     for features, least in ((noise, 0.99), (hot, 0.9), (noise + 20 * row - 15 * column + colours, 0.99)):
-        share = ContrastMask()(features)
+        share = ContrastMask(13.0)(features)
         assert share.shape == (4, 1, 32, 32)
         assert float(share[..., 1:-1, 1:-1].min()) > least
 
@@ -233,12 +233,24 @@ def test_structure_far_above_its_noise_is_left_alone(pattern):
         "chequers": (-1) ** (row + column),
         "diagonals": (-1) ** ((row + column) // 2),
     }[pattern]
-    shares = [ContrastMask()(noise + amplitude * wave) for amplitude in (1.0, 10.0, 100.0, 300.0)]
+    shares = [ContrastMask(13.0)(noise + amplitude * wave) for amplitude in (1.0, 10.0, 100.0, 300.0)]
     assert float(shares[0].min()) > 0.95
     for weaker, stronger in itertools.pairwise(shares):
         assert float((stronger - weaker).max()) < 0.01
     inside = shares[-1][..., 1:-1, 1:-1]
     assert float(inside.max()) < 0.02
+
+
+def test_a_network_is_masked_from_its_own_contrast_on():
+    """Where contrast is what the configuration says, half of the residual is taken away."""
+    features = torch.randn(2, 4, 64, 64, generator=torch.Generator().manual_seed(0)) * 8
+    for half in (8.0, 13.0):
+        share = ContrastMask(half)(features)[..., 1:-1, 1:-1].mean()
+        assert float(share) == pytest.approx(1 / (1 + (8 / half) ** 2), abs=0.02)
+    net = build_supernet(replace(ARCH_NETS["compact-unet"], masked_from=8.0), StructureConfig())
+    assert net.mask.half == 8
+    with pytest.raises(ConfigError, match="masked_from is 0: expected a contrast above 0"):
+        NetConfig(masked_from=0.0)
 
 
 @torch.no_grad()
