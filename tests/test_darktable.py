@@ -93,7 +93,7 @@ def test_a_whole_mosaic_of_any_phase(tmp_path, phase):
 
 def test_tiles_of_the_shipped_model_do_not_show(tmp_path):
     """darktable fades over the whole overlap, so a tile's edge, a border to the network, counts a little:
-    with a halo of 24 in an overlap of 32 by a sixteenth of the noise. Elsewhere there is no difference."""
+    with a halo as long as the overlap of 32 by a tenth of the noise. Elsewhere there is no difference."""
     convert("nano", tmp_path / "nano.dtmodel", noise=NOISE)
     _, network = open_package((tmp_path / "nano.dtmodel").read_bytes(), tile=256)
     mosaic = noisy_mosaic(620, 440)
@@ -104,7 +104,7 @@ def test_tiles_of_the_shipped_model_do_not_show(tmp_path):
     seam = 2 * (256 - 2 * OVERLAP)
     away = [np.r_[: seam - beyond, seam + beyond : size] for size in mosaic.shape]
     assert difference[np.ix_(*away)].max() <= QUARTER_STEP
-    assert QUARTER_STEP < difference.max() < 0.0625 * np.sqrt(NOISE.shot * 0.5 + NOISE.read)
+    assert QUARTER_STEP < difference.max() < 0.1 * np.sqrt(NOISE.shot * 0.5 + NOISE.read)
 
 
 def test_what_the_package_says(tmp_path):

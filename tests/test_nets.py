@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 from dataclasses import replace
 
 import pytest
@@ -242,11 +243,11 @@ def test_structure_far_above_its_noise_is_left_alone(pattern):
 
 
 def test_a_network_is_masked_from_its_own_contrast_on():
-    """Where contrast is what the configuration says, half of the residual is taken away."""
-    features = torch.randn(2, 4, 64, 64, generator=torch.Generator().manual_seed(0)) * 8
+    """Where contrast, a mean magnitude, is what the configuration says, half of the residual is left."""
+    features = torch.randn(2, 4, 64, 64, generator=torch.Generator().manual_seed(0))
     for half in (8.0, 13.0):
-        share = ContrastMask(half)(features)[..., 1:-1, 1:-1].mean()
-        assert float(share) == pytest.approx(1 / (1 + (8 / half) ** 2), abs=0.02)
+        contrast = features * half / math.sqrt(2 / math.pi)
+        assert float(ContrastMask(half)(contrast)[..., 1:-1, 1:-1].mean()) == pytest.approx(0.5, abs=0.02)
     net = build_supernet(replace(ARCH_NETS["compact-unet"], masked_from=8.0), StructureConfig())
     assert net.mask.half == 8
     with pytest.raises(ConfigError, match="masked_from is 0: expected a contrast above 0"):
