@@ -56,6 +56,14 @@ import click
     help="The schedule's highest. With MODEL a quarter of a new network's, for some thousand steps; 0.008 "
     "suits a hundred thousand.  [the run's configuration]",
 )
+@click.option(
+    "--patch",
+    "patch_px",
+    metavar="PX",
+    type=click.IntRange(min=2),
+    help="Side of a training patch in sensor pixels: small ones for many steps, large ones to finish with.  "
+    "[the run's configuration]",
+)
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint.")
 @click.pass_context
 def command(
@@ -69,6 +77,7 @@ def command(
     teacher: str | None,
     steps: int | None,
     learning_rate: float | None,
+    patch_px: int | None,
     resume: bool,
 ) -> None:
     """Train the distilled network of RUN on, its structure now fixed.
@@ -100,6 +109,7 @@ def command(
                 teacher=teacher,
                 steps=steps,
                 learning_rate=learning_rate,
+                patch_px=patch_px,
                 resume=resume,
                 report=report,
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sk_deploy.errors import ConfigError
 
@@ -48,15 +49,17 @@ def finetune(
     teacher: str | None = None,
     steps: int | None = None,
     learning_rate: float | None = None,
+    patch_px: int | None = None,
     resume: bool = False,
     report: Report = lambda record: None,
 ) -> Path:
     """Fine-tune, or continue; return the folder, run/finetuned or, for the self-ensemble, run/ensembled.
 
     teacher: "none", "supernet", "self-ensemble" or the folder of another run; None takes the run's
-    configuration. steps, learning_rate: None takes the configuration's; with `resume` another number of steps
-    lengthens or shortens the schedule from there on. Raises ConfigError when the run has not come far enough,
-    when trained weights would be lost, or where `resume` would go on at another learning rate.
+    configuration. steps, learning_rate, patch_px (side of a patch in sensor pixels): None takes the
+    configuration's; with `resume` another number of steps lengthens or shortens the schedule from there on.
+    Raises ConfigError when the run has not come far enough, when trained weights would be lost, when the
+    network cannot take such patches, or where `resume` would go on with another choice than steps.
     """
     config = load_config(run)
     if teacher not in (None, "none", "supernet", "self-ensemble"):
@@ -65,11 +68,9 @@ def finetune(
     folder = run / ("ensembled" if from_ensemble else "finetuned")
     if not from_ensemble and (run / "ensembled").exists():
         raise ConfigError(f"{run / 'ensembled'} was made of these weights: move it away to train them on")
-    begun = (
-        _begun(folder, teacher, learning_rate)
-        if resume
-        else _fresh(folder, config.finetune, teacher, learning_rate)
-    )
+    options = {"teacher": teacher, "learning_rate": learning_rate, "patch_px": patch_px}
+    chosen = {name: value for name, value in options.items() if value is not None}
+    begun = _begun(folder, chosen) if resume else _fresh(folder, config.finetune, chosen)
     train_config = replace(begun, steps=steps or begun.steps)
     with parallel.joined():
         device = pick_device()
@@ -77,7 +78,7 @@ def finetune(
         mosaic = replace(config.mosaic, patch_px=train_config.patch_px or config.mosaic.patch_px)
         # The structure is fixed by now: what it was learnt from is for the weights again.
         structure = replace(config.structure, two_level=False)
-        data = load_data(replace(config, mosaic=mosaic, structure=structure), device)
+        data = load_data(replace(config, finetune=train_config, mosaic=mosaic, structure=structure), device)
         pairs = validation_set(data.validation, train_config.validation_patches, train_config.margin_px)
         master = _teacher(run, train_config.teacher, config, pairs)
         if parallel.is_main():
@@ -115,32 +116,27 @@ def ensemble_gain(run: Path) -> EnsembleGain | None:
     return EnsembleGain(start["psnr_db"], start["psnr_ensemble_db"], stage.best["psnr_db"])
 
 
-def _begun(folder: Path, teacher: str | None, learning_rate: float | None) -> TrainConfig:
-    """The configuration that a training was begun with."""
+def _begun(folder: Path, chosen: dict[str, Any]) -> TrainConfig:
+    """The configuration that a training was begun with, which has to be what is `chosen` now."""
     facts = read_object(folder / "config.json")
-    option = f" --teacher {teacher}" if teacher else ""
     if facts is None:
+        option = f" --teacher {chosen['teacher']}" if "teacher" in chosen else ""
         raise ConfigError(
             f"{folder} holds nothing to resume: start with `skdn finetune {folder.parent}{option}`"
         )
     begun = TrainConfig.from_dict(facts)
-    if teacher not in (None, begun.teacher):
-        raise ConfigError(f"{folder} was begun with teacher {begun.teacher}, not {teacher}: resume with that")
-    if learning_rate not in (None, begun.learning_rate):
-        rate = begun.learning_rate
-        raise ConfigError(
-            f"{folder} was begun at learning rate {rate:g}, not {learning_rate:g}: resume with that"
-        )
+    for name, value in chosen.items():
+        if value != getattr(begun, name):
+            raise ConfigError(
+                f"{folder} was begun with {name} {getattr(begun, name)}, not {value}: resume with that"
+            )
     return begun
 
 
-def _fresh(
-    folder: Path, config: TrainConfig, teacher: str | None, learning_rate: float | None
-) -> TrainConfig:
+def _fresh(folder: Path, config: TrainConfig, chosen: dict[str, Any]) -> TrainConfig:
     if (folder / "last.pt").exists():
         raise ConfigError(f"{folder} is trained already: continue it with --resume, or move it away")
-    rate = learning_rate or config.learning_rate
-    return parallel.spread(replace(config, teacher=teacher or config.teacher, learning_rate=rate))
+    return parallel.spread(replace(config, **chosen))
 
 
 def _teacher(run: Path, name: str, config: RunConfig, pairs: Pairs) -> Teacher | None:

@@ -84,13 +84,30 @@ def test_a_model_is_trained_on_and_exported(model: Path, tmp_path: Path) -> None
     assert config["data"] == [str(tmp_path / "photographs")]
 
 
-def test_the_learning_rate_is_the_callers(model: Path, tmp_path: Path) -> None:
-    mine = tmp_path / "mine"
-    assert run("finetune", model, "--out", mine, "--learning-rate", 0.004, "--steps", 1).exit_code == 0
-    assert json.loads((mine / "finetuned" / "config.json").read_text())["learning_rate"] == 0.004
-    with pytest.raises(ConfigError, match=r"begun at learning rate 0\.004, not 0\.002"):
+def test_learning_rate_and_patch_are_the_callers(model: Path, tmp_path: Path) -> None:
+    mine, chosen = tmp_path / "mine", ("--learning-rate", 0.004, "--patch", 48)
+    result = run("finetune", model, "--out", mine, *chosen, "--steps", 1)
+    assert result.exit_code == 0, result.output
+    config = json.loads((mine / "finetuned" / "config.json").read_text())
+    assert (config["learning_rate"], config["patch_px"]) == (0.004, 48)
+    with pytest.raises(ConfigError, match=r"begun with learning_rate 0\.004, not 0\.002"):
         finetune(mine, learning_rate=0.002, resume=True)
+    with pytest.raises(ConfigError, match=r"begun with patch_px 48, not 32"):
+        finetune(mine, patch_px=32, resume=True)
     assert run("finetune", mine, "--resume", "--steps", 2).exit_code == 0
+
+
+def test_patches_that_do_not_fit_are_refused(model: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    adopt(model, mine)
+    with pytest.raises(ConfigError, match=r"patch_px 50: a U-Net of depth 1 needs a multiple of \d+"):
+        finetune(mine, patch_px=50)
+    config = json.loads((mine / "config.json").read_text())
+    config["config"]["finetune"]["margin_px"] = 16
+    (mine / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="margin_px 16 leaves nothing of a patch of 32 sensor pixels"):
+        finetune(mine, patch_px=32)
+    assert not (mine / "finetuned").exists()
 
 
 def test_a_block_is_taken_out(model: Path, tmp_path: Path) -> None:
