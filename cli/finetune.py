@@ -96,6 +96,7 @@ def command(
     from sk_search.adopt import adopt
     from sk_search.finetune import ensemble_gain, finetune
     from sk_search.parallel import is_main
+    from sk_search.record import read_record
 
     from .training_progress import training_progress
 
@@ -120,6 +121,10 @@ def command(
     if not is_main():
         return
     click.echo(f"fine-tuned: {folder}")
+    record = read_record(run)
+    best = (record.ensembled if teacher == "self-ensemble" else record.finetune).best
+    if best is not None and best["step"] == 0:
+        click.echo("no validation was better than the start's: its weights are what is kept", err=True)
     if teacher == "self-ensemble":
         click.echo(ensemble_gain(run))
     click.echo(f"next: skdn export {run} {run.name}.onnx")

@@ -97,6 +97,17 @@ def test_learning_rate_and_patch_are_the_callers(model: Path, tmp_path: Path) ->
     assert run("finetune", mine, "--resume", "--steps", 2).exit_code == 0
 
 
+@pytest.mark.parametrize("rate", [1e-30, 0.004])
+def test_a_training_that_gained_nothing_says_so(model: Path, tmp_path: Path, rate: float) -> None:
+    mine = tmp_path / "mine"
+    result = run("finetune", model, "--out", mine, "--learning-rate", rate, "--steps", 2)
+    rows = [json.loads(line) for line in (mine / "finetuned" / "metrics.jsonl").read_text().splitlines()]
+    start, *later = (row["psnr_db"] for row in rows if row["kind"] == "validation")
+    gained = max(later) > start
+    assert not (gained and rate == 1e-30)
+    assert ("no validation was better than the start's" in result.output) == (not gained)
+
+
 def test_patches_that_do_not_fit_are_refused(model: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     adopt(model, mine)
