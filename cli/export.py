@@ -44,6 +44,11 @@ def baked_noise(ctx: click.Context, parameter: click.Parameter, value: str | Non
     "for a raw of yours; CAMERA@ISO, e.g. 'Nikon D5000@200', asks an installed darktable, whose profiles "
     "tell it within 30 %.",
 )
+@click.option(
+    "--last",
+    is_flag=True,
+    help="Of a run, the weights of its last step, in place of those that validated best.",
+)
 @click.option("--force", is_flag=True, help="Overwrite a model that exists.")
 @click.pass_context
 def command(
@@ -55,6 +60,7 @@ def command(
     fp16: bool,
     darktable: bool,
     noise: NoiseProfile | None,
+    last: bool,
     force: bool,
 ) -> None:
     """Write the network of RUN to TARGET, proven equal to what was searched.
@@ -73,6 +79,8 @@ def command(
     if is_model:
         if licence is not None:
             raise click.UsageError(f"{source} states its licence itself: --licence is for a run")
+        if last:
+            raise click.UsageError(f"{source} has one set of weights: --last is for a run")
         spec = convert(source, target, **form)
     else:
         from sk_search.export import export
@@ -81,7 +89,7 @@ def command(
 
         try:
             with training_progress() as report:
-                spec = export(run, target, licence=licence or "unstated", report=report, **form)
+                spec = export(run, target, licence=licence or "unstated", last=last, report=report, **form)
         except KeyboardInterrupt:
             click.echo("interrupted: the same command continues", err=True)
             ctx.exit(130)

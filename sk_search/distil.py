@@ -18,6 +18,7 @@ from sk_deploy.errors import ConfigError
 from sk_deploy.genotype import UNDECIDED_ENTROPY
 from sk_deploy.whole import whole
 
+from .checkpoint import load_checkpoint
 from .config import NetConfig, RunConfig, StructureConfig
 from .cost import network_cost
 from .layers import Block
@@ -215,6 +216,20 @@ def load_network(run: Path, stage: str) -> Network:
     """
     net = network_of(load_genotype(run), load_config(run).net)
     return _load_weights(net, run / stage / "best.safetensors")
+
+
+def load_last_network(run: Path, stage: str) -> Network:
+    """As `load_network`, with the weights of the last checkpoint, averaged where training averages."""
+    net = network_of(load_genotype(run), load_config(run).net)
+    path = run / stage / "last.pt"
+    if not path.is_file():
+        raise ConfigError(f"{path} is not there: only a trained stage has last weights")
+    state = load_checkpoint(path, {}, torch.device("cpu"))
+    try:
+        net.load_state_dict(state["kept"] or state["net"])
+    except (RuntimeError, KeyError) as error:
+        raise ConfigError(f"{path} is of another network or version of skdn") from error
+    return net
 
 
 def supernet_digest(run: Path) -> str:

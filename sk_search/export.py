@@ -29,7 +29,7 @@ from sk_deploy.spec import ModelSpec
 from .channel_attention import ChannelAttention
 from .config import MosaicConfig, RunConfig
 from .dead_leaves import dead_leaves
-from .distil import load_network, shortened
+from .distil import load_last_network, load_network, shortened
 from .evaluate import denoise_mosaic, self_ensemble
 from .finetune import trained_stage
 from .halo import measure_halo
@@ -67,6 +67,7 @@ def export(
     fp16: bool = False,
     darktable: bool = False,
     noise: NoiseProfile | None = None,
+    last: bool = False,
     force: bool = False,
     report: Report = lambda record: None,
 ) -> ModelSpec:
@@ -74,7 +75,8 @@ def export(
 
     name: the model's name, None takes the file's. fp16: in half precision. darktable: a package for it too,
     beside a target that ends in .onnx; a target that ends in .dtmodel is one, and nothing else is written.
-    noise: the level of the package, for a conditioned network. Raises ConfigError for a run without a search,
+    noise: the level of the package, for a conditioned network. last: the last weights of that stage in place
+    of those that validated best. Raises ConfigError for a run without a search,
     a target that cannot be written or options that do not fit the run, ModelError when an equality fails,
     half precision costs too much or darktable's tiles would show.
     """
@@ -85,7 +87,7 @@ def export(
         check_noise(name, config.net.conditioning == "none", noise)
         check_tiles(name, config.net.multiple, halo=0)
     finish_stages(run, report)
-    net = load_network(run, trained_stage(run)).eval()
+    net = (load_last_network if last else load_network)(run, trained_stage(run)).eval()
     genotype, change = _without_idle(run, net, config)
     model, parity = prove(run, net, config)
     spec, limits = _spec(genotype, net, config, name, licence, parity | change), dict(_LIMITS)

@@ -108,6 +108,25 @@ def test_a_training_that_gained_nothing_says_so(model: Path, tmp_path: Path, rat
     assert ("no validation was better than the start's" in result.output) == (not gained)
 
 
+def test_the_last_weights_are_exported_where_asked_for(model: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    assert run("finetune", model, "--out", mine, "--learning-rate", 1e-30, "--steps", 1).exit_code == 0
+    state = torch.load(mine / "finetuned" / "last.pt", weights_only=True)
+    for part in ("net", "kept"):
+        if state[part]:
+            state[part]["tail.bias"] += 1.0
+    torch.save(state, mine / "finetuned" / "last.pt")
+    planes, noise = example(2, 64)
+    outputs = []
+    for name, last in (("best", []), ("last", ["--last"])):
+        result = run("export", mine, tmp_path / f"{name}.onnx", *last)
+        assert result.exit_code == 0, result.output
+        outputs.append(run_onnx(onnx.load(tmp_path / f"{name}.onnx"), planes, noise))
+    expected = run_onnx(onnx.load(model), planes, noise)
+    assert relative_difference(outputs[0], expected) <= 1e-5
+    assert np.abs(outputs[1] - expected).max() > 1e-3
+
+
 def test_patches_that_do_not_fit_are_refused(model: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     adopt(model, mine)
