@@ -209,27 +209,16 @@ def _cost(net: Network) -> dict[str, float]:
     return {"macs_per_mp": macs_per_mp, "parameters": parameters}
 
 
-def load_network(run: Path, stage: str) -> Network:
+def load_network(run: Path, stage: str, last: bool = False) -> Network:
     """The fixed network of a run with the weights of `stage`: "distilled", "finetuned" or "ensembled".
 
-    Raises ConfigError when the run has not come that far, or its files are damaged.
+    last: those of its last checkpoint, averaged where training averages, in place of those that validated
+    best. Raises ConfigError when the run has not come that far, or its files are damaged.
     """
     net = network_of(load_genotype(run), load_config(run).net)
+    if last:
+        return _load_last_weights(net, run / stage / "last.pt")
     return _load_weights(net, run / stage / "best.safetensors")
-
-
-def load_last_network(run: Path, stage: str) -> Network:
-    """As `load_network`, with the weights of the last checkpoint, averaged where training averages."""
-    net = network_of(load_genotype(run), load_config(run).net)
-    path = run / stage / "last.pt"
-    if not path.is_file():
-        raise ConfigError(f"{path} is not there: only a trained stage has last weights")
-    state = load_checkpoint(path, {}, torch.device("cpu"))
-    try:
-        net.load_state_dict(state["kept"] or state["net"])
-    except (RuntimeError, KeyError) as error:
-        raise ConfigError(f"{path} is of another network or version of skdn") from error
-    return net
 
 
 def supernet_digest(run: Path) -> str:
@@ -245,4 +234,15 @@ def _load_weights(net: Network, path: Path) -> Network:
         raise ConfigError(
             f"{path} cannot be loaded ({reason}): restore it, or make it again by the verb that wrote it"
         ) from error
+    return net
+
+
+def _load_last_weights(net: Network, path: Path) -> Network:
+    if not path.is_file():
+        raise ConfigError(f"{path} is not there: only a trained stage has last weights")
+    state = load_checkpoint(path, {}, torch.device("cpu"))
+    try:
+        net.load_state_dict(state["kept"] or state["net"])
+    except (RuntimeError, KeyError) as error:
+        raise ConfigError(f"{path} is of another network or version of skdn") from error
     return net

@@ -29,7 +29,7 @@ from sk_deploy.spec import ModelSpec
 from .channel_attention import ChannelAttention
 from .config import MosaicConfig, RunConfig
 from .dead_leaves import dead_leaves
-from .distil import load_last_network, load_network, shortened
+from .distil import load_network, shortened
 from .evaluate import denoise_mosaic, self_ensemble
 from .finetune import trained_stage
 from .halo import measure_halo
@@ -87,7 +87,7 @@ def export(
         check_noise(name, config.net.conditioning == "none", noise)
         check_tiles(name, config.net.multiple, halo=0)
     finish_stages(run, report)
-    net = (load_last_network if last else load_network)(run, trained_stage(run)).eval()
+    net = load_network(run, trained_stage(run), last).eval()
     genotype, change = _without_idle(run, net, config)
     model, parity = prove(run, net, config)
     spec, limits = _spec(genotype, net, config, name, licence, parity | change), dict(_LIMITS)
