@@ -147,7 +147,7 @@ def test_every_subnetwork_is_drawn():
 def exported(request, tmp_path_factory):
     """A fixed network with gates far apart, and its model file."""
     torch.manual_seed(0)
-    config = replace(RUN, net=replace(NET, subnetworks=request.param))
+    config = replace(RUN, net=replace(NET, widths=(8, 12), subnetworks=request.param))
     supernet = build_supernet(config.net, config.structure)
     net = build_network(config.net, {name: Choice(3, (0, 1, 2, 3)) for name in superconvs(supernet)}).eval()
     for layer in net.modules():
