@@ -23,6 +23,7 @@ _SUBPIXEL_BITS = 3
 _COVERAGE = 3.0
 """Area of all shapes of a covering layer over the area of the scene; the rest, exp(-3), is background."""
 _TEXTURE_COUNT = 4
+_DISC, _RECTANGLE = 0, 1  # any other shape is a polygon
 
 Array = NDArray[np.float32]
 
@@ -134,38 +135,51 @@ def _draw(shapes: _Shapes, canvas: int, empty: int, rng: np.random.Generator) ->
 
     A third are discs, a third rectangles, a third polygons of up to eight corners.
     """
-    labels = np.full((canvas, canvas), empty, np.int32)
+    count = len(shapes.radius)
+    kinds = rng.integers(0, 3, count).tolist()
+    angles = [_corner_angles(kind, rng) for kind in kinds]
+    counts = [len(turns) for turns in angles]
     unit = 1 << _SUBPIXEL_BITS
-    centres, radii = np.rint(shapes.centre * unit).astype(np.int32), shapes.radius * unit
-    for number, (centre, radius, kind) in enumerate(
-        zip(centres, radii.tolist(), rng.integers(0, 3, len(radii)).tolist(), strict=True)
-    ):
-        if kind == 0:
-            cv2.circle(labels, centre.tolist(), round(radius), number, -1, cv2.LINE_8, _SUBPIXEL_BITS)
-            continue
-        if kind == 1:
-            half = rng.uniform(0.05, 0.25) * np.pi  # between a bar and a square
-            angle = np.array((-half, half, np.pi - half, np.pi + half)) + rng.uniform(0, np.pi)
+    centres, radii = np.rint(shapes.centre * unit).astype(np.int32), shapes.radius.astype(np.float64) * unit
+    angle, of = np.concatenate(angles), np.repeat(np.arange(count), counts)
+    points = np.stack((np.cos(angle), np.sin(angle)), 1) * radii[of, None] + centres[of]
+    corners = np.rint(points).astype(np.int32)
+
+    labels = np.full((canvas, canvas), empty, np.int32)
+    shape = zip(centres.tolist(), radii.tolist(), counts, np.cumsum(counts).tolist(), strict=True)
+    for number, (centre, radius, corner_count, stop) in enumerate(shape):
+        if corner_count:
+            polygon = corners[stop - corner_count : stop]
+            cv2.fillConvexPoly(labels, polygon, number, cv2.LINE_8, _SUBPIXEL_BITS)
         else:
-            angle = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 9)))
-        corners = np.stack((np.cos(angle), np.sin(angle)), 1) * radius + centre
-        cv2.fillConvexPoly(labels, np.rint(corners).astype(np.int32), number, cv2.LINE_8, _SUBPIXEL_BITS)
+            cv2.circle(labels, centre, round(radius), number, -1, cv2.LINE_8, _SUBPIXEL_BITS)
     return labels
+
+
+def _corner_angles(kind: int, rng: np.random.Generator) -> list[float]:
+    """Where a shape's corners are on its circle, radians in the order of drawing; a disc has none."""
+    if kind == _DISC:
+        return []
+    if kind == _RECTANGLE:
+        half, turn = rng.uniform(0.05, 0.25) * np.pi, rng.uniform(0, np.pi)  # between a bar and a square
+        return [turn - half, turn + half, turn + (np.pi - half), turn + (np.pi + half)]
+    return sorted(rng.uniform(0, 2 * np.pi, rng.integers(3, 9)).tolist())
 
 
 def _paint(labels: NDArray[np.int32], shapes: _Shapes, textures: Array) -> Array:
     """Colour × shading × texture at each pixel, by look-up [canvas,canvas,3]."""
+    seen = labels.astype(np.intp)  # once, not in each look-up
     side = np.arange(len(labels), dtype=np.float32)
-    x = side[None, :] - shapes.centre[:, 0][labels]
-    y = side[:, None] - shapes.centre[:, 1][labels]
-    reach = 1 / shapes.radius
-    slope = shapes.shading * reach[:, None]
-    brightness = 1 + np.clip(slope[:, 0][labels] * x + slope[:, 1][labels] * y, -0.8, 1.5)
-    wave = np.sin(shapes.stripes[:, 0][labels] * x + shapes.stripes[:, 1][labels] * y)
-    planes = np.concatenate((textures, wave[None]))
-    plane = np.take_along_axis(planes, shapes.texture_kind[labels][None], 0)[0]
-    brightness *= 1 + np.clip(shapes.texture[labels] * plane, -0.9, 1.5)
-    return shapes.colour[labels] * brightness[..., None]
+    x = side[None, :] - shapes.centre[:, 0].take(seen)
+    y = side[:, None] - shapes.centre[:, 1].take(seen)
+    slope = shapes.shading * (1 / shapes.radius)[:, None]
+    brightness = 1 + np.clip(slope[:, 0].take(seen) * x + slope[:, 1].take(seen) * y, -0.8, 1.5)
+    wave = np.sin(shapes.stripes[:, 0].take(seen) * x + shapes.stripes[:, 1].take(seen) * y)
+    plane = np.concatenate((textures, wave[None])).take(
+        shapes.texture_kind.take(seen) * seen.size + np.arange(seen.size).reshape(seen.shape)
+    )
+    brightness *= 1 + np.clip(shapes.texture.take(seen) * plane, -0.9, 1.5)
+    return shapes.colour.take(seen, 0) * brightness[..., None]
 
 
 def _with_sky(image: Array, rng: np.random.Generator) -> Array:
