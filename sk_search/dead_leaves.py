@@ -175,10 +175,9 @@ def _paint(labels: NDArray[np.int32], shapes: _Shapes, textures: Array) -> Array
     slope = shapes.shading * (1 / shapes.radius)[:, None]
     brightness = 1 + np.clip(slope[:, 0].take(seen) * x + slope[:, 1].take(seen) * y, -0.8, 1.5)
     wave = np.sin(shapes.stripes[:, 0].take(seen) * x + shapes.stripes[:, 1].take(seen) * y)
-    plane = np.concatenate((textures, wave[None])).take(
-        shapes.texture_kind.take(seen) * seen.size + np.arange(seen.size).reshape(seen.shape)
-    )
-    brightness *= 1 + np.clip(shapes.texture.take(seen) * plane, -0.9, 1.5)
+    planes, pixel = np.concatenate((textures, wave[None])), np.arange(seen.size).reshape(seen.shape)
+    pattern = planes.take(shapes.texture_kind.take(seen) * seen.size + pixel)
+    brightness *= 1 + np.clip(shapes.texture.take(seen) * pattern, -0.9, 1.5)
     return shapes.colour.take(seen, 0) * brightness[..., None]
 
 

@@ -189,7 +189,7 @@ def shipped(request: pytest.FixtureRequest) -> Session:
     light=st.floats(0.01, 1),
     shot=st.sampled_from([1e-4, 1e-2]),
 )
-@settings(max_examples=24, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_shipped_models_tile_exactly(
     shipped: Session, height: int, width: int, phase: str, share: float, light: float, shot: float
 ) -> None:
