@@ -19,8 +19,19 @@ def in_lanes(
 
     The first error is raised; after it, or Ctrl-C, what has not begun does not begin.
     """
+    errors: list[Exception] = []
+
+    def attempt(tile: T) -> None:
+        if errors:  # the caller may not have woken up to cancel this one
+            raise errors[0]
+        try:
+            work(tile)
+        except Exception as error:
+            errors.append(error)
+            raise
+
     with ThreadPoolExecutor(lanes) as pool:
-        running = [pool.submit(work, tile) for tile in tiles]
+        running = [pool.submit(attempt, tile) for tile in tiles]
         try:
             for done, tile in enumerate(as_completed(running), 1):
                 tile.result()

@@ -107,7 +107,7 @@ def test_an_error_ends_all_lanes() -> None:
 
     with pytest.raises(MemoryError, match="no room"):
         tiled(network, np.zeros((200, 200), np.float32), "RGGB", 16**2, halo=0, multiple=1, lanes=2)
-    assert len(begun) < 10
+    assert len(begun) <= 2
 
 
 def test_tiles_shrink_together() -> None:
