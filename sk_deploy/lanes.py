@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from threading import Event
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -19,15 +20,15 @@ def in_lanes(
 
     The first error is raised; after it, or Ctrl-C, what has not begun does not begin.
     """
-    errors: list[Exception] = []
+    failed = Event()
 
     def attempt(tile: T) -> None:
-        if errors:  # the caller may not have woken up to cancel this one
-            raise errors[0]
+        if failed.is_set():  # the caller may not have woken up to cancel this one
+            return
         try:
             work(tile)
-        except Exception as error:
-            errors.append(error)
+        except BaseException:
+            failed.set()
             raise
 
     with ThreadPoolExecutor(lanes) as pool:
@@ -35,7 +36,7 @@ def in_lanes(
         try:
             for done, tile in enumerate(as_completed(running), 1):
                 tile.result()
-                if progress is not None:
+                if progress is not None and not failed.is_set():
                     progress(done / len(running))
         finally:
             pool.shutdown(cancel_futures=True)

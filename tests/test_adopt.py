@@ -123,7 +123,10 @@ def test_the_last_weights_are_exported_where_asked_for(model: Path, tmp_path: Pa
         assert result.exit_code == 0, result.output
         outputs.append(run_onnx(onnx.load(tmp_path / f"{name}.onnx"), planes, noise))
     expected = run_onnx(onnx.load(model), planes, noise)
+    with torch.no_grad():
+        trained = load_network(mine, "finetuned", last=True).eval()(planes, noise).numpy()
     assert relative_difference(outputs[0], expected) <= 1e-5
+    assert relative_difference(outputs[1], trained) <= 1e-5
     assert np.abs(outputs[1] - expected).max() > 1e-3
 
 
