@@ -38,7 +38,8 @@ import click
     "--deepen",
     is_flag=True,
     help="With MODEL: give every level a block more first, of the largest kernels, which adds nothing until "
-    "it learns.",
+    "it learns. At a high learning rate it may die instead, of which a warning tells: at 0.004 it did in "
+    "small and base, at 0.001 it lived in small.",
 )
 @click.option(
     "--teacher",

@@ -1,4 +1,4 @@
-"""Blocks that training has left without effect: found by measurement, left out of the model file.
+"""Blocks that training has left without effect: found by measurement, told of, left out of the model file.
 
 A ReLU that never fires has no gradient, so a block whose last one has died in a long training stays dead. It
 costs as much as the others.
@@ -7,7 +7,7 @@ costs as much as the others.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .config import RunConfig
 from .dead_leaves import dead_leaves
@@ -33,19 +33,9 @@ def leave_out_idle(net: Network, config: RunConfig) -> tuple[list[str], float]:
     """
     net.eval()
     planes, noise = _mosaics(config)
-    fires: dict[str, float] = {}
-    hooks = [
-        block.conv2.register_forward_hook(
-            lambda module, inputs, y, name=name: fires.update({name: _share(y)})
-        )
-        for name, block in net.named_modules()
-        if isinstance(block, Block)
-    ]
     expected = net(planes, noise)
-    for hook in hooks:
-        hook.remove()
     idle, changed = [], 0.0
-    for name in (name for name, share in fires.items() if share < _FIRES):
+    for name in dead_blocks(net, planes, noise):
         block = net.get_submodule(name)
         leave_out(net, [name])
         change = float((net(planes, noise) - expected).abs().max())
@@ -55,6 +45,23 @@ def leave_out_idle(net: Network, config: RunConfig) -> tuple[list[str], float]:
         else:
             net.set_submodule(name, block)
     return idle, changed
+
+
+@torch.no_grad()
+def dead_blocks(net: nn.Module, planes: Tensor, noise: Tensor) -> list[str]:
+    """Names of the blocks of a fixed network whose last ReLU is dead for these planes [N,4,h,w], in order."""
+    fires: dict[str, float] = {}
+    hooks = [
+        block.conv2.register_forward_hook(
+            lambda module, inputs, y, name=name: fires.update({name: _share(y)})
+        )
+        for name, block in net.named_modules()
+        if isinstance(block, Block)
+    ]
+    net(planes, noise)
+    for hook in hooks:
+        hook.remove()
+    return [name for name, share in fires.items() if share < _FIRES]
 
 
 def _share(y: Tensor) -> float:

@@ -30,6 +30,7 @@ from .config import TrainConfig
 from .data import Batches
 from .draws import Draws
 from .evaluate import inside
+from .idle import dead_blocks
 from .interrupts import interrupt_flag
 from .journal import Journal
 from .loss import denoising_loss
@@ -94,6 +95,7 @@ class Trainer:
         self.step, self.best, self.stale = 0, (False, -math.inf), 0
         self.rate_scale, self.rollbacks = 1.0, 0
         self.losses: list[Tensor] = []
+        self.dead: list[str] = []
         self.seconds, self._since = 0.0, time.monotonic()
         # On a CPU without its instructions bfloat16 is slower than float32.
         self.autocast = self.device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -254,9 +256,23 @@ class Trainer:
             self.structure.force(default_choices(self.net, self.structure, self.round_to))
         self.kept.eval()
         facts = validate(self.kept, self.pairs, self.config.batch, self.mirrored_px)
+        if not self.structure:
+            self._tell_of_dead_blocks()
         self.kept.train()
         feasible = self.structure.feasible() if self.structure else True
         return {**facts, "feasible": feasible}
+
+    def _tell_of_dead_blocks(self) -> None:
+        """When they die, so that no hours are spent on what learns nothing more."""
+        dead = dead_blocks(self.kept, pack(self.pairs.noisy), self.pairs.levels)
+        for name in dead:
+            if name not in self.dead:
+                log.warning(
+                    "%s has died: its last ReLU fires nowhere, so it learns no more; a lower learning rate "
+                    "may keep such a block alive",
+                    name,
+                )
+        self.dead = dead
 
     def _log(self) -> None:
         start, first = self._log_from

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from sk_deploy.model_file import read_model
 from sk_search.adopt import adopt
 from sk_search.config import NetConfig, RunConfig
-from sk_search.distil import load_network
+from sk_search.distil import distil, load_network
 from sk_search.export import export
+from sk_search.finetune import finetune
 from sk_search.idle import LIMIT, leave_out_idle
 from sk_search.layers import Block
 from sk_search.nets import build_network, build_supernet, superconvs
@@ -34,6 +36,17 @@ def network(config: RunConfig) -> torch.nn.Module:
         if isinstance(module, Block):
             torch.nn.init.constant_(module.alpha, 0.5)
     return net
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Searched and distilled."""
+    train = replace(tiny().search, steps=4, batch=2, validate_every=4, validation_patches=2)
+    small = replace(NET, widths=(16, 16))
+    config = replace(tiny(), scenes=8, net=small, search=train, finetune=replace(train, ema=0.99))
+    search(tmp_path / "run", config)
+    distil(tmp_path / "run")
+    return tmp_path / "run"
 
 
 def kill(block: Block) -> None:
@@ -58,17 +71,23 @@ def test_dead_blocks_are_found_and_others_stay() -> None:
     assert isinstance(net.decoder[1][0], Block)
 
 
-def test_a_model_without_them_is_trained_on_without_them(tmp_path: Path) -> None:
-    train = replace(tiny().search, steps=4, batch=2, validate_every=4, validation_patches=2)
-    small = replace(NET, widths=(16, 16))
-    config = replace(tiny(), scenes=8, net=small, search=train, finetune=replace(train, ema=0.99))
-    search(tmp_path / "run", config)
-    whole = export(tmp_path / "run", tmp_path / "whole.onnx")
-    weights = load_file(tmp_path / "run" / "finetuned" / "best.safetensors")
+def test_training_tells_of_a_block_that_dies(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    weights = load_file(run / "distilled" / "best.safetensors")
+    weights["bottom.0.conv2.bias"].fill_(-1e4)
+    save_file(weights, run / "distilled" / "best.safetensors")
+    finetune(run, steps=8)
+    told = [record.getMessage() for record in caplog.records if "has died" in record.getMessage()]
+    assert len(told) == 1  # of three validations
+    assert told[0].startswith("bottom.0 ")
+
+
+def test_a_model_without_them_is_trained_on_without_them(run: Path, tmp_path: Path) -> None:
+    whole = export(run, tmp_path / "whole.onnx")
+    weights = load_file(run / "finetuned" / "best.safetensors")
     weights["bottom.0.conv2.bias"].fill_(-1e4)
     weights["bottom.0.out.bias"].zero_()
-    save_file(weights, tmp_path / "run" / "finetuned" / "best.safetensors")
-    spec = export(tmp_path / "run", tmp_path / "less.onnx")
+    save_file(weights, run / "finetuned" / "best.safetensors")
+    spec = export(run, tmp_path / "less.onnx")
     assert "left_out" not in whole.genotype
     assert spec.genotype["left_out"] == ["bottom.0"]
     assert spec.parity["idle_left_out"] <= LIMIT
