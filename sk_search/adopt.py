@@ -53,8 +53,10 @@ def adopt(
 
     data: what to train on; none: the embedded scenes. without: blocks to take out, such as "bottom.0".
     enlarge: superkernels, such as "bottom.1.conv1", that get the next larger kernel of their space, zero
-    around the one that they have. deepen: every level gets a block more, whose factor α is 0. Neither
-    changes the network until it learns (network morphism, T. Wei et al., ICML 2016).
+    around the one that they have, which changes nothing until they learn (network morphism, T. Wei et al.,
+    ICML 2016). deepen: the last block of every level becomes two of half its strength, which nearly does what
+    it did (B. Chang et al., Multi-level Residual Networks from Dynamical Systems View, ICLR 2018). A fresh
+    block whose α is 0 would do exactly that, but at a high learning rate its ReLUs die before it helps.
 
     Raises ModelError for a file that does not say how it was made, is in half precision, or has channel
     attention; ConfigError for a folder that holds a run, a block that the network does not have, or a
@@ -67,9 +69,7 @@ def adopt(
     genotype = {name: value for name, value in spec.genotype.items() if name != "supernet"}
     if deepen:
         net_config = replace(net_config, blocks=net_config.blocks + 1)
-        genotype, deeper = deepened(genotype, net_config)
-        deeper.load_state_dict(net.state_dict(), strict=False)  # the rest begins as nothing: α = 0
-        net = deeper
+        genotype, net = deepened(genotype, net, net_config)
     _take_out(net, without, path.name)
     kernels = _enlarge(net, enlarge, net_config.kernels, path.name)
     preset = PRESETS["small"]()

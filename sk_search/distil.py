@@ -19,7 +19,7 @@ from sk_deploy.genotype import UNDECIDED_ENTROPY
 from sk_deploy.whole import whole
 
 from .checkpoint import load_checkpoint
-from .config import NetConfig, RunConfig, StructureConfig
+from .config import NetConfig, RunConfig
 from .cost import network_cost
 from .layers import Block
 from .lut import LatencyTable, sites
@@ -168,24 +168,41 @@ def shortened(genotype: dict[str, Any], net: Network, blocks: Iterable[str]) -> 
     return {**genotype, "left_out": [*genotype.get("left_out", ()), *blocks], **_cost(net)}
 
 
-def deepened(genotype: dict[str, Any], config: NetConfig) -> tuple[dict[str, Any], Network]:
-    """The genotype with the blocks of `config`, as large as its space where they are new; and its network."""
-    largest = superconvs(build_supernet(config, StructureConfig(type="none")))
-    known = [entry["name"] for entry in genotype["superkernels"]]
-    added = [
-        _entry(name, conv.superkernel, conv.superkernel.argmax(), config.round_to)
-        for name, conv in largest.items()
-        if name not in known
-    ]
-    blocks = dict.fromkeys(entry["name"].rpartition(".")[0] for entry in added)
+@torch.no_grad()
+def deepened(genotype: dict[str, Any], net: Network, config: NetConfig) -> tuple[dict[str, Any], Network]:
+    """The genotype and the network with every level's last block as two, each half as strong.
+
+    `config` has room for one block more at every level than `net` has. A level whose blocks have all been
+    taken out stays without.
+    """
+    entries = {entry["name"]: entry for entry in genotype["superkernels"]}
+    levels = dict.fromkeys(name.rsplit(".", 2)[0] for name in entries)
+    present = [name for name, module in net.named_modules() if isinstance(module, Block)]
+    halved, new, without = {}, [], []
+    for level in levels:
+        added = f"{level}.{config.blocks - 1}"
+        there = [f"{level}.{i}" for i in range(config.blocks - 1) if f"{level}.{i}" in present]
+        last = there[-1] if there else f"{level}.0"
+        new += [{**entries[f"{last}.{conv}"], "name": f"{added}.{conv}"} for conv in ("conv1", "conv2")]
+        if there:
+            halved[added] = last
+        else:
+            without.append(added)
     deeper = {
         **genotype,
         "net": {**genotype["net"], "blocks": config.blocks},
-        "superkernels": [*genotype["superkernels"], *added],
-        "added": [*genotype.get("added", ()), *blocks],
+        "superkernels": [*genotype["superkernels"], *new],
+        "added": [*genotype.get("added", ()), *halved],
     }
-    net = network_of(deeper, config)
-    return {**deeper, **_cost(net)}, net
+    if without:
+        deeper["left_out"] = [*genotype["left_out"], *without]
+    twice = network_of(deeper, config)
+    twice.load_state_dict(net.state_dict(), strict=False)
+    for added, last in halved.items():
+        half = twice.get_submodule(last)
+        half.alpha.mul_(0.5)
+        twice.get_submodule(added).load_state_dict(half.state_dict())
+    return {**deeper, **_cost(twice)}, twice
 
 
 def with_kernels(genotype: dict[str, Any], net: Network, kernels: dict[str, int]) -> dict[str, Any]:
