@@ -177,31 +177,28 @@ def deepened(genotype: dict[str, Any], net: Network, config: NetConfig) -> tuple
     """
     entries = {entry["name"]: entry for entry in genotype["superkernels"]}
     levels = dict.fromkeys(name.rsplit(".", 2)[0] for name in entries)
-    present = [name for name, module in net.named_modules() if isinstance(module, Block)]
-    halved, new, without = {}, [], []
+    blocks = [name for name, module in net.named_modules() if isinstance(module, Block)]
+    last = {name.rpartition(".")[0]: name for name in blocks}  # of several, the one named last stays
+    added = {level: f"{level}.{config.blocks - 1}" for level in levels}
+    new = []
     for level in levels:
-        added = f"{level}.{config.blocks - 1}"
-        there = [f"{level}.{i}" for i in range(config.blocks - 1) if f"{level}.{i}" in present]
-        last = there[-1] if there else f"{level}.0"
-        new += [{**entries[f"{last}.{conv}"], "name": f"{added}.{conv}"} for conv in ("conv1", "conv2")]
-        if there:
-            halved[added] = last
-        else:
-            without.append(added)
+        place = last.get(level, f"{level}.0")
+        for conv in ("conv1", "conv2"):
+            new.append({**entries[f"{place}.{conv}"], "name": f"{added[level]}.{conv}"})
     deeper = {
         **genotype,
         "net": {**genotype["net"], "blocks": config.blocks},
         "superkernels": [*genotype["superkernels"], *new],
-        "added": [*genotype.get("added", ()), *halved],
+        "added": [*genotype.get("added", ()), *(added[level] for level in last)],
     }
-    if without:
+    if without := [added[level] for level in levels if level not in last]:
         deeper["left_out"] = [*genotype["left_out"], *without]
     twice = network_of(deeper, config)
     twice.load_state_dict(net.state_dict(), strict=False)
-    for added, last in halved.items():
-        half = twice.get_submodule(last)
+    for level, name in last.items():
+        half = twice.get_submodule(name)
         half.alpha.mul_(0.5)
-        twice.get_submodule(added).load_state_dict(half.state_dict())
+        twice.get_submodule(added[level]).load_state_dict(half.state_dict())
     return {**deeper, **_cost(twice)}, twice
 
 

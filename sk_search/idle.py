@@ -6,6 +6,9 @@ costs as much as the others.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -33,9 +36,10 @@ def leave_out_idle(net: Network, config: RunConfig) -> tuple[list[str], float]:
     """
     net.eval()
     planes, noise = _mosaics(config)
-    expected = net(planes, noise)
+    with dead_blocks(net) as dead:
+        expected = net(planes, noise)
     idle, changed = [], 0.0
-    for name in dead_blocks(net, planes, noise):
+    for name in dead:
         block = net.get_submodule(name)
         leave_out(net, [name])
         change = float((net(planes, noise) - expected).abs().max())
@@ -47,21 +51,24 @@ def leave_out_idle(net: Network, config: RunConfig) -> tuple[list[str], float]:
     return idle, changed
 
 
-@torch.no_grad()
-def dead_blocks(net: nn.Module, planes: Tensor, noise: Tensor) -> list[str]:
-    """Names of the blocks of a fixed network whose last ReLU is dead for these planes [N,4,h,w], in order."""
+@contextmanager
+def dead_blocks(net: nn.Module) -> Iterator[list[str]]:
+    """Watches a network run; in the end the list names the blocks whose last ReLU was dead, in order."""
     fires: dict[str, float] = {}
     hooks = [
         block.conv2.register_forward_hook(
-            lambda module, inputs, y, name=name: fires.update({name: _share(y)})
+            lambda module, inputs, y, name=name: fires.update({name: max(fires.get(name, 0.0), _share(y))})
         )
         for name, block in net.named_modules()
         if isinstance(block, Block)
     ]
-    net(planes, noise)
-    for hook in hooks:
-        hook.remove()
-    return [name for name, share in fires.items() if share < _FIRES]
+    dead: list[str] = []
+    try:
+        yield dead
+    finally:
+        for hook in hooks:
+            hook.remove()
+    dead += [name for name, share in fires.items() if share < _FIRES]
 
 
 def _share(y: Tensor) -> float:

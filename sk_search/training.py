@@ -255,16 +255,16 @@ class Trainer:
         if self.structure:
             self.structure.force(default_choices(self.net, self.structure, self.round_to))
         self.kept.eval()
-        facts = validate(self.kept, self.pairs, self.config.batch, self.mirrored_px)
+        with dead_blocks(self.kept) as dead:
+            facts = validate(self.kept, self.pairs, self.config.batch, self.mirrored_px)
         if not self.structure:
-            self._tell_of_dead_blocks()
+            self._tell_of(dead)
         self.kept.train()
         feasible = self.structure.feasible() if self.structure else True
         return {**facts, "feasible": feasible}
 
-    def _tell_of_dead_blocks(self) -> None:
-        """When they die, so that no hours are spent on what learns nothing more."""
-        dead = dead_blocks(self.kept, pack(self.pairs.noisy), self.pairs.levels)
+    def _tell_of(self, dead: list[str]) -> None:
+        """Name blocks when they die, so that no hours are spent on what learns nothing more."""
         for name in dead:
             if name not in self.dead:
                 log.warning(

@@ -53,6 +53,14 @@ def kill(block: Block) -> None:
     torch.nn.init.constant_(block.conv2.bias, -1e4)
 
 
+def kill_saved(path: Path) -> None:
+    """bottom.0: it changes nothing any more."""
+    weights = load_file(path)
+    weights["bottom.0.conv2.bias"].fill_(-1e4)
+    weights["bottom.0.out.bias"].zero_()
+    save_file(weights, path)
+
+
 def test_dead_blocks_are_found_and_others_stay() -> None:
     config = replace(tiny(), net=NET)
     net = network(config)
@@ -72,9 +80,7 @@ def test_dead_blocks_are_found_and_others_stay() -> None:
 
 
 def test_training_tells_of_a_block_that_dies(run: Path, caplog: pytest.LogCaptureFixture) -> None:
-    weights = load_file(run / "distilled" / "best.safetensors")
-    weights["bottom.0.conv2.bias"].fill_(-1e4)
-    save_file(weights, run / "distilled" / "best.safetensors")
+    kill_saved(run / "distilled" / "best.safetensors")
     finetune(run, steps=8)
     told = [record.getMessage() for record in caplog.records if "has died" in record.getMessage()]
     assert len(told) == 1  # of three validations
@@ -83,10 +89,7 @@ def test_training_tells_of_a_block_that_dies(run: Path, caplog: pytest.LogCaptur
 
 def test_a_model_without_them_is_trained_on_without_them(run: Path, tmp_path: Path) -> None:
     whole = export(run, tmp_path / "whole.onnx")
-    weights = load_file(run / "finetuned" / "best.safetensors")
-    weights["bottom.0.conv2.bias"].fill_(-1e4)
-    weights["bottom.0.out.bias"].zero_()
-    save_file(weights, run / "finetuned" / "best.safetensors")
+    kill_saved(run / "finetuned" / "best.safetensors")
     spec = export(run, tmp_path / "less.onnx")
     assert "left_out" not in whole.genotype
     assert spec.genotype["left_out"] == ["bottom.0"]
