@@ -268,8 +268,8 @@ class Trainer:
         for name in dead:
             if name not in self.dead:
                 log.warning(
-                    "%s has died: its last ReLU fires nowhere, so it learns no more; a lower learning rate "
-                    "may keep such a block alive",
+                    "%s has died: its last ReLU hardly fires, so it learns next to nothing; a lower learning "
+                    "rate may keep such a block alive",
                     name,
                 )
         self.dead = dead
