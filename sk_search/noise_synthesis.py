@@ -19,8 +19,9 @@ _EXACT_COUNT = 40.0
 
 def sample_noise_levels(batch: int, generator: torch.Generator, config: NoiseConfig) -> torch.Tensor:
     """Shot and read variance of each sample, float32 [batch,2], on the generator's device."""
-    u = uniform((4, batch), generator)
-    shot = _log_scale(u[0], config.shot)
+    u = uniform((5, batch), generator)
+    high = u[4] < config.high_share
+    shot = torch.where(high, _log_scale(u[0], config.high_shot), _log_scale(u[0], config.shot))
     electrons = _log_scale((u[1] + u[2]) / 2, config.read_electrons)
     converter = _log_scale(u[3], config.read_converter)
     read = (electrons * shot).square() + converter.square()

@@ -71,7 +71,7 @@ def nano() -> RunConfig:
 
     As it was found and ships: its levels come up by nearest neighbours, and its patches were of 128 px.
     """
-    net = NetConfig(widths=(32, 48, 64), kernels=(1, 3), up="nearest", masked_from=8.0)
+    net = NetConfig(widths=(32, 48, 64), kernels=(1, 3), up="nearest", masked_from=7.0)
     return _shipped("nano", net, StructureConfig(target_macs_per_mp=1.7e9, target_parameters=115e3))
 
 

@@ -105,8 +105,14 @@ def test_levels_span_the_ranges_and_the_draws_repeat() -> None:
     shot, read = levels.unbind(1)
     assert config.shot[0] * 0.999 < shot.min() < 1.1 * config.shot[0]
     assert config.shot[1] * 0.9 < shot.max() < config.shot[1] * 1.001
-    decades = torch.histc(shot.log10(), 7)
-    assert decades.min() > 0.9 * 20_000 / 7  # log-uniform
+    low, high = shot[shot < config.high_shot[0]], shot[shot >= config.high_shot[0]]
+    share = (
+        config.high_share + (1 - config.high_share) / 2
+    )  # the high half of the range has its part of the rest
+    assert len(high) / len(shot) == pytest.approx(share, abs=0.01)
+    for part in (low, high):
+        decades = torch.histc(part.log10(), 4)
+        assert decades.min() > 0.9 * len(part) / 4  # log-uniform
     assert read.min() >= config.read_converter[0] ** 2
     assert read.max() == pytest.approx(config.max_read)
     clean = torch.rand((2, 1, 32, 32), generator=generator())
@@ -131,7 +137,15 @@ def test_measured_cameras_lie_inside_the_ranges() -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", [{"shot": (1e-2, 1e-3)}, {"bits": (14, 10)}, {"hot_rate": 2.0}, {"read_electrons": (0.0, 1.0)}]
+    "setting",
+    [
+        {"shot": (1e-2, 1e-3)},
+        {"high_shot": (1e-2, 1e-3)},
+        {"high_share": 1.1},
+        {"bits": (14, 10)},
+        {"hot_rate": 2.0},
+        {"read_electrons": (0.0, 1.0)},
+    ],
 )
 def test_impossible_ranges_are_refused(setting: dict) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
