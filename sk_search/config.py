@@ -185,8 +185,7 @@ class TrainConfig:
             raise ConfigError(f"batch {self.batch} does not divide into {self.shards} shards")
         if self.margin_px < 0 or self.margin_px % 2:
             raise ConfigError(f"margin_px is {self.margin_px}: expected an even number of sensor pixels")
-        if not 0 <= self.teacher_weight <= 1:
-            raise ConfigError(f"teacher_weight is {self.teacher_weight:g}: expected 0 to 1")
+        _fractions(self, ("teacher_weight",))
 
     def rate_at(self, step: int) -> float:
         """The learning rate of a step: warmed up, then by the schedule."""
@@ -227,13 +226,8 @@ class MosaicConfig:
     def __post_init__(self) -> None:
         if self.patch_px < 2 or self.patch_px % 2:
             raise ConfigError(f"patch_px is {self.patch_px}: expected an even number of sensor pixels")
-        for name in ("blur_px", "red_gain", "blue_gain", "saturation", "exposure"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ConfigError(f"{name} is {low:g} to {high:g}: expected 0 < low <= high")
-        for name in ("blur_fraction", "unscaled_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is {getattr(self, name):g}: expected 0 to 1")
+        _ranges(self, ("blur_px", "red_gain", "blue_gain", "saturation", "exposure"))
+        _fractions(self, ("blur_fraction", "unscaled_share"))
 
 
 @dataclass(frozen=True)
@@ -272,18 +266,13 @@ class NoiseConfig:
     """What a hot pixel adds, log-uniform."""
 
     def __post_init__(self) -> None:
-        for name in ("shot", "high_shot", "read_electrons", "read_converter", "hot_level"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ConfigError(f"noise {name} is {low:g} to {high:g}: expected 0 < low <= high")
+        _ranges(self, ("shot", "high_shot", "read_electrons", "read_converter", "hot_level"), "noise ")
         if not 4 <= self.bits[0] <= self.bits[1] <= 16:
             raise ConfigError(
                 f"noise bits are {self.bits[0]} to {self.bits[1]}: expected 4 <= low <= high <= 16"
             )
-        shares = ("high_share", "unquantised_share", "row_share", "row_to_read", "hot_share", "hot_rate")
-        for name in ("level_error", *shares):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"noise {name} is {getattr(self, name):g}: expected 0 to 1")
+        shares = ("high_share", "unquantised_share", "row_share", "hot_share")
+        _fractions(self, (*shares, "level_error", "row_to_read", "hot_rate"), "noise ")
 
 
 @dataclass(frozen=True)
@@ -351,6 +340,21 @@ class RunConfig:
     def digest(self) -> str:
         """Twelve hexadecimal digits that identify the configuration."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _ranges(config: object, names: tuple[str, ...], of: str = "") -> None:
+    """ConfigError unless each field is two ascending positive numbers. of: what the message puts first."""
+    for name in names:
+        low, high = getattr(config, name)
+        if not 0 < low <= high:
+            raise ConfigError(f"{of}{name} is {low:g} to {high:g}: expected 0 < low <= high")
+
+
+def _fractions(config: object, names: tuple[str, ...], of: str = "") -> None:
+    """ConfigError unless each field is from 0 to 1."""
+    for name in names:
+        if not 0 <= getattr(config, name) <= 1:
+            raise ConfigError(f"{of}{name} is {getattr(config, name):g}: expected 0 to 1")
 
 
 def _one_of(name: str, value: str, known: Collection[str]) -> None:

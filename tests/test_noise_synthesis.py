@@ -106,9 +106,7 @@ def test_levels_span_the_ranges_and_the_draws_repeat() -> None:
     assert config.shot[0] * 0.999 < shot.min() < 1.1 * config.shot[0]
     assert config.shot[1] * 0.9 < shot.max() < config.shot[1] * 1.001
     low, high = shot[shot < config.high_shot[0]], shot[shot >= config.high_shot[0]]
-    share = (
-        config.high_share + (1 - config.high_share) / 2
-    )  # the high half of the range has its part of the rest
+    share = config.high_share + (1 - config.high_share) / 2  # the rest covers both halves of the range alike
     assert len(high) / len(shot) == pytest.approx(share, abs=0.01)
     for part in (low, high):
         decades = torch.histc(part.log10(), 4)
