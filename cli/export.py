@@ -49,6 +49,13 @@ def baked_noise(ctx: click.Context, parameter: click.Parameter, value: str | Non
     is_flag=True,
     help="Of a run, the weights of its last step, in place of those that validated best.",
 )
+@click.option(
+    "--masked-from",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="CONTRAST",
+    help="Of a run, the fine contrast, in units of the noise, from which its model leaves most of a picture "
+    "as it is: a network loses patterns that it never saw, a small one sooner.  [the run's configuration]",
+)
 @click.option("--force", is_flag=True, help="Overwrite a model that exists.")
 @click.pass_context
 def command(
@@ -61,6 +68,7 @@ def command(
     darktable: bool,
     noise: NoiseProfile | None,
     last: bool,
+    masked_from: float | None,
     force: bool,
 ) -> None:
     """Write the network of RUN to TARGET, proven equal to what was searched.
@@ -81,6 +89,8 @@ def command(
             raise click.UsageError(f"{source} states its licence itself: --licence is for a run")
         if last:
             raise click.UsageError(f"{source} has one set of weights: --last is for a run")
+        if masked_from is not None:
+            raise click.UsageError(f"{source} has its mask already: --masked-from is for a run")
         spec = convert(source, target, **form)
     else:
         from sk_search.export import export
@@ -89,7 +99,15 @@ def command(
 
         try:
             with training_progress() as report:
-                spec = export(run, target, licence=licence or "unstated", last=last, report=report, **form)
+                spec = export(
+                    run,
+                    target,
+                    licence=licence or "unstated",
+                    last=last,
+                    masked_from=masked_from,
+                    report=report,
+                    **form,
+                )
         except KeyboardInterrupt:
             click.echo("interrupted: the same command continues", err=True)
             ctx.exit(130)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from torch import nn
 
 from sk_deploy.convert import deliver, halve, plan_targets
 from sk_deploy.darktable import check_noise, check_tiles
-from sk_deploy.errors import ModelError
+from sk_deploy.errors import ConfigError, ModelError
 from sk_deploy.half_cost import LIMIT_DB
 from sk_deploy.noise import NoiseProfile
 from sk_deploy.spec import ModelSpec
 
 from .channel_attention import ChannelAttention
+from .conditioning import CONDITIONINGS
 from .config import MosaicConfig, RunConfig
 from .dead_leaves import dead_leaves
 from .distil import load_network, shortened
@@ -68,6 +70,7 @@ def export(
     darktable: bool = False,
     noise: NoiseProfile | None = None,
     last: bool = False,
+    masked_from: float | None = None,
     force: bool = False,
     report: Report = lambda record: None,
 ) -> ModelSpec:
@@ -76,12 +79,14 @@ def export(
     name: the model's name, None takes the file's. fp16: in half precision. darktable: a package for it too,
     beside a target that ends in .onnx; a target that ends in .dtmodel is one, and nothing else is written.
     noise: the level of the package, for a conditioned network. last: the last weights of that stage in place
-    of those that validated best. Raises ConfigError for a run without a search,
-    a target that cannot be written or options that do not fit the run, ModelError when an equality fails,
-    half precision costs too much or darktable's tiles would show.
+    of those that validated best. masked_from: `NetConfig.masked_from` in place of the run's. Raises
+    ConfigError for a run without a search, a target that cannot be written or options that do not fit the
+    run, ModelError when an equality fails, half precision costs too much or darktable's tiles would show.
     """
     targets = plan_targets(target, darktable, noise, force)
     config = load_config(run)
+    if masked_from is not None:
+        config = _masked(config, masked_from)
     name = name or target.stem
     if targets[-1].suffix == ".dtmodel":  # before hours of training, not after
         check_noise(name, config.net.conditioning == "none", noise)
@@ -89,6 +94,8 @@ def export(
     finish_stages(run, report)
     net = load_network(run, trained_stage(run), last).eval()
     genotype, change = _without_idle(run, net, config)
+    if masked_from is not None:
+        net.mask.half = genotype["net"]["masked_from"] = masked_from
     model, parity = prove(run, net, config)
     spec, limits = _spec(genotype, net, config, name, licence, parity | change), dict(_LIMITS)
     if change:
@@ -100,6 +107,16 @@ def export(
     write_json(run / "export" / "parity.json", {**spec.parity, "limits": limits, "model": str(target)})
     write_report(run, _before_after(net, config))
     return spec
+
+
+def _masked(config: RunConfig, contrast: float) -> RunConfig:
+    """The configuration with another `masked_from`. Raises ConfigError for one without a `ContrastMask`."""
+    net = replace(config.net, masked_from=contrast)
+    if net.arch != "compact-unet" or not CONDITIONINGS[net.conditioning].unit_noise:
+        raise ConfigError(
+            f"a {net.arch} conditioned by {net.conditioning} masks nothing: leave masked_from out"
+        )
+    return replace(config, net=net)
 
 
 def prove(run: Path, net: Network, config: RunConfig) -> tuple[onnx.ModelProto, dict[str, float]]:

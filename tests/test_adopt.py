@@ -130,6 +130,29 @@ def test_the_last_weights_are_exported_where_asked_for(model: Path, tmp_path: Pa
     assert np.abs(outputs[1] - expected).max() > 1e-3
 
 
+def test_a_mask_of_another_contrast_is_exported_and_trained_on(model: Path, tmp_path: Path) -> None:
+    mine, masked = tmp_path / "mine", tmp_path / "masked.onnx"
+    assert run("finetune", model, "--out", mine, "--learning-rate", 1e-30, "--steps", 1).exit_code == 0
+    result = run("export", mine, masked, "--masked-from", 0.5)
+    if read_model(model)[1].genotype["arch"] == "skipinit-unet":
+        assert "a skipinit-unet conditioned by anscombe masks nothing" in str(result.exception)
+        assert not masked.exists()
+        return
+    assert result.exit_code == 0, result.output
+    assert read_model(masked)[1].genotype["net"]["masked_from"] == 0.5
+    planes, noise = example(2, 64)
+    expected = load_network(mine, "finetuned").eval()
+    whole = expected(planes, noise).detach().numpy()
+    expected.mask.half = 0.5
+    output = run_onnx(onnx.load(masked), planes, noise)
+    assert relative_difference(output, expected(planes, noise).detach().numpy()) <= 1e-5
+    assert np.abs(output - whole).max() > 1e-4
+    adopt(masked, tmp_path / "again")
+    refused = run("export", masked, tmp_path / "other.onnx", "--masked-from", 9)
+    assert refused.exit_code == 2
+    assert "has its mask already: --masked-from is for a run" in refused.output
+
+
 def test_patches_that_do_not_fit_are_refused(model: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     adopt(model, mine)
