@@ -45,7 +45,7 @@ class CompactUNet(nn.Module):
         self.up = nn.ModuleList(UPS[config.up](widths[i + 1], widths[i]) for i in levels)
         self.decoder = nn.ModuleList(blocks(f"decoder.{i}", widths[i]) for i in levels)
         self.tail = nn.Conv2d(widths[0], 4 * stride**2, 3, padding=1)
-        self.mask = ContrastMask(config.masked_from) if self.condition.unit_noise else None
+        self.mask = ContrastMask(config.masked_from) if config.masked else None
         nn.init.zeros_(self.tail.weight)  # what is not denoised yet is at least not made worse
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:

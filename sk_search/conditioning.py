@@ -21,8 +21,6 @@ class Blind(nn.Module):
     """The paper's: the planes themselves."""
 
     channels = 4
-    unit_noise = False
-    """Whether the features' noise has standard deviation 1."""
 
     def forward(self, x: Tensor, noise: Tensor | None) -> tuple[Tensor, Restore]:
         return x, lambda residual: x + residual
@@ -32,7 +30,6 @@ class NoiseMap(nn.Module):
     """The planes and one more, the noise standard deviation at the mean of a cell (FFDNet, CBDNet)."""
 
     channels = 5
-    unit_noise = False
 
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Restore]:
         shot, read = _levels(noise)
@@ -44,7 +41,6 @@ class KSigma(nn.Module):
     """PMRID's k-sigma transform: an affine map that gives every camera the noise of one anchor level."""
 
     channels = 4
-    unit_noise = False
     anchor_shot, anchor_read = 3.5e-3, 4.5e-5
 
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Restore]:
@@ -71,7 +67,6 @@ class Anscombe(nn.Module):
     """
 
     channels = 4
-    unit_noise = True
     floor = 0.25
     """Least shot·x + c, in units of c: noise reaches below it, where a root would have no slope."""
 

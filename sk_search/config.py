@@ -71,6 +71,11 @@ class NetConfig:
         return 2 if self.arch == "compact-unet" else 1
 
     @property
+    def masked(self) -> bool:
+        """Whether the network has a `ContrastMask`, which reads features whose noise is 1."""
+        return self.arch == "compact-unet" and self.conditioning == "anscombe"
+
+    @property
     def multiple(self) -> int:
         """Packed pixels that height and width of the input must be multiples of."""
         return self.stride * 2**self.depth

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,16 @@ def describe(
         "bias_rule": config.structure.bias_rule,
         "keep_above": config.structure.keep_above,
         "round_to": round_to,
-        "net": {**config.to_dict()["net"], "depth": config.net.depth},
+        "net": stated(config.net),
         "superkernels": entries,
         **_cost(fixed),
     }
+
+
+def stated(config: NetConfig) -> dict[str, Any]:
+    """How the network is built, as a genotype says it, in JSON's types."""
+    facts = {**asdict(config), "depth": config.depth}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in facts.items()}
 
 
 def _entry(name: str, superkernel: Superkernel, choice: Choice, round_to: int) -> dict[str, Any]:
@@ -187,7 +194,7 @@ def deepened(genotype: dict[str, Any], net: Network, config: NetConfig) -> tuple
             new.append({**entries[f"{place}.{conv}"], "name": f"{added[level]}.{conv}"})
     deeper = {
         **genotype,
-        "net": {**genotype["net"], "blocks": config.blocks},
+        "net": stated(config),
         "superkernels": [*genotype["superkernels"], *new],
         "added": [*genotype.get("added", ()), *(added[level] for level in last)],
     }
@@ -223,13 +230,14 @@ def _cost(net: Network) -> dict[str, float]:
     return {"macs_per_mp": macs_per_mp, "parameters": parameters}
 
 
-def load_network(run: Path, stage: str, last: bool = False) -> Network:
+def load_network(run: Path, stage: str, last: bool = False, net_config: NetConfig | None = None) -> Network:
     """The fixed network of a run with the weights of `stage`: "distilled", "finetuned" or "ensembled".
 
     last: those of its last checkpoint, averaged where training averages, in place of those that validated
-    best. Raises ConfigError when the run has not come that far, or its files are damaged.
+    best. net_config: in place of the run's. Raises ConfigError when the run has not come that far, or its
+    files are damaged.
     """
-    net = network_of(load_genotype(run), load_config(run).net)
+    net = network_of(load_genotype(run), net_config or load_config(run).net)
     if last:
         return _load_last_weights(net, run / stage / "last.pt")
     return _load_weights(net, run / stage / "best.safetensors")

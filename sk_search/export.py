@@ -28,10 +28,9 @@ from sk_deploy.noise import NoiseProfile
 from sk_deploy.spec import ModelSpec
 
 from .channel_attention import ChannelAttention
-from .conditioning import CONDITIONINGS
 from .config import MosaicConfig, RunConfig
 from .dead_leaves import dead_leaves
-from .distil import load_network, shortened
+from .distil import load_network, shortened, stated
 from .evaluate import denoise_mosaic, self_ensemble
 from .finetune import trained_stage
 from .halo import measure_halo
@@ -92,10 +91,8 @@ def export(
         check_noise(name, config.net.conditioning == "none", noise)
         check_tiles(name, config.net.multiple, halo=0)
     finish_stages(run, report)
-    net = load_network(run, trained_stage(run), last).eval()
+    net = load_network(run, trained_stage(run), last, config.net).eval()
     genotype, change = _without_idle(run, net, config)
-    if masked_from is not None:
-        net.mask.half = genotype["net"]["masked_from"] = masked_from
     model, parity = prove(run, net, config)
     spec, limits = _spec(genotype, net, config, name, licence, parity | change), dict(_LIMITS)
     if change:
@@ -111,12 +108,12 @@ def export(
 
 def _masked(config: RunConfig, contrast: float) -> RunConfig:
     """The configuration with another `masked_from`. Raises ConfigError for one without a `ContrastMask`."""
-    net = replace(config.net, masked_from=contrast)
-    if net.arch != "compact-unet" or not CONDITIONINGS[net.conditioning].unit_noise:
+    net = config.net
+    if not net.masked:
         raise ConfigError(
             f"a {net.arch} conditioned by {net.conditioning} masks nothing: leave masked_from out"
         )
-    return replace(config, net=net)
+    return replace(config, net=replace(net, masked_from=contrast))
 
 
 def prove(run: Path, net: Network, config: RunConfig) -> tuple[onnx.ModelProto, dict[str, float]]:
@@ -194,7 +191,7 @@ def _before_after(net: nn.Module, config: RunConfig) -> list[tuple[str, Picture]
 
 def _without_idle(run: Path, net: Network, config: RunConfig) -> tuple[dict[str, Any], dict[str, float]]:
     """Take idle blocks out of `net`, in place; the genotype of what is left, and what it changed, if any."""
-    genotype = load_genotype(run)
+    genotype = {**load_genotype(run), "net": stated(config.net)}
     idle, change = leave_out_idle(net, config)
     if not idle:
         return genotype, {}

@@ -227,7 +227,7 @@ def _compact_unet(
         h = _up(graph, net, h, widths[i + 1], widths[i])
         h = _blocks(graph, net, graph.op("Add", skips[i], h), options)
     h = graph.conv(h, widths[0], 16, 3)
-    if net.conditioning == "anscombe":
+    if net.masked:
         h = graph.op("Mul", h, _contrast_mask(graph, features))
     height, width = size
     h = graph.reshape(h, (0, 8, 2, height * width // 4))
