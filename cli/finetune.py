@@ -53,8 +53,8 @@ import click
     "--learning-rate",
     metavar="RATE",
     type=click.FloatRange(min=0, min_open=True),
-    help="The schedule's highest. With MODEL a quarter of a new network's, for some thousand steps; 0.008 "
-    "suits a hundred thousand.  [the run's configuration]",
+    help="The schedule's highest. With MODEL an eighth of a new network's, 0.001: at more it first unlearns "
+    "much. Where --without, --enlarge or --deepen leave much to learn, 0.004.  [the run's configuration]",
 )
 @click.option(
     "--patch",
