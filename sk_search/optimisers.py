@@ -15,6 +15,10 @@ from torch import Tensor, nn
 
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of Jordan's quintic: steepest at 0, and near enough to 1 from there on."""
+_DECAY = 0.1
+"""Of a weight, in a step at learning rate 1 (Liu et al.). Without it weights grow fivefold in a few thousand
+steps, and a step of one size moves them less and less: `small` from scratch, 6,000 steps, 0.15 dB less on
+McMaster."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -34,6 +38,7 @@ class Muon(torch.optim.Optimizer):
                 looked_ahead = [self._momentum(p, group["momentum"]).reshape(shape) for p in params]
                 scale = 0.2 * max(shape) ** 0.5  # root mean square 0.2, as one of Adam's
                 for p, update in zip(params, orthogonalised(torch.stack(looked_ahead)), strict=True):
+                    p.mul_(1 - group["lr"] * _DECAY)
                     p.add_(update.view(p.shape), alpha=-group["lr"] * scale)
 
     def _momentum(self, p: nn.Parameter, momentum: float) -> Tensor:
