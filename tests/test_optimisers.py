@@ -44,6 +44,13 @@ def test_a_step_has_the_size_of_one_of_adams_and_forgets_the_gradients_scale() -
     assert 1e-3 < steps[0].square().mean().sqrt() < 4e-3
 
 
+def test_a_weight_decays_by_a_tenth_of_the_learning_rate() -> None:
+    weight = nn.Parameter(torch.ones(4, 2, 3, 3))
+    weight.grad = torch.zeros_like(weight)
+    Muon([weight], lr=0.5).step()
+    torch.testing.assert_close(weight.detach(), torch.full_like(weight, 0.95))
+
+
 def test_weights_of_one_shape_are_stepped_as_if_alone() -> None:
     together = [nn.Parameter(torch.zeros(4, 2, 3, 3)) for _ in range(3)]
     alone = [nn.Parameter(torch.zeros(4, 2, 3, 3)) for _ in range(3)]
