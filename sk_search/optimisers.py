@@ -1,8 +1,9 @@
 """What takes a step along the gradient: Adam, or Muon for the weights of convolutions.
 
 Paper: Adam. Here: Muon (K. Jordan et al., 2024), because it needs fewer steps: its update has singular values
-near 1, so that rare directions of a filter bank are learnt as fast as the common ones. The step is scaled to
-the size of one of Adam's (J. Liu et al., *Muon is Scalable*, 2025), so both take the same learning rate.
+near 1, so that rare directions of a filter bank are learnt as fast as the common ones. Weights decay, and the
+step is scaled to the size of one of Adam's (J. Liu et al., *Muon is Scalable*, 2025), so both take the same
+learning rate.
 """
 
 from __future__ import annotations
