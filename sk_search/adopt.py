@@ -48,20 +48,21 @@ def adopt(
     data: tuple[str, ...] = (),
     without: tuple[str, ...] = (),
     enlarge: tuple[str, ...] = (),
-    deepen: bool = False,
+    deepen: tuple[str, ...] = (),
 ) -> None:
     """Make `run` from a shipped model's name or a model file, ready for `finetune`.
 
     data: what to train on; none: the embedded scenes. without: blocks to take out, such as "bottom.0".
     enlarge: superkernels, such as "bottom.1.conv1", that get the next larger kernel of their space, zero
     around the one that they have, which changes nothing until they learn (network morphism, T. Wei et al.,
-    ICML 2016). deepen: the last block of every level becomes two of half its strength, which nearly does what
-    it did (B. Chang et al., Multi-level Residual Networks from Dynamical Systems View, ICLR 2018). A fresh
-    block whose α is 0 would do exactly that, but at a high learning rate its ReLUs die before it helps.
+    ICML 2016). deepen: levels, such as "decoder.0", whose last block becomes two of half its strength, which
+    nearly does what it did where a level has several (B. Chang et al., Multi-level Residual Networks from
+    Dynamical Systems View, ICLR 2018). A fresh block whose α is 0 would do exactly that, but at a high
+    learning rate its ReLUs die before it helps.
 
     Raises ModelError for a file that does not say how it was made, is in half precision, or has channel
-    attention; ConfigError for a folder that holds a run, a block that the network does not have, or a
-    superkernel that cannot be enlarged.
+    attention; ConfigError for a folder that holds a run, a block or a level that the network does not have,
+    or a superkernel that cannot be enlarged.
     """
     path = find_model(model)
     content, spec = read_model(path)
@@ -70,7 +71,7 @@ def adopt(
     genotype = {name: value for name, value in spec.genotype.items() if name != "supernet"}
     if deepen:
         net_config = replace(net_config, blocks=net_config.blocks + 1)
-        genotype, net = deepened(genotype, net, net_config)
+        genotype, net = deepened(genotype, net, net_config, deepen)
     _take_out(net, without, path.name)
     kernels = _enlarge(net, enlarge, net_config.kernels, path.name)
     preset = PRESETS["small"]()

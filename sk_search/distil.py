@@ -176,36 +176,39 @@ def shortened(genotype: dict[str, Any], net: Network, blocks: Iterable[str]) -> 
 
 
 @torch.no_grad()
-def deepened(genotype: dict[str, Any], net: Network, config: NetConfig) -> tuple[dict[str, Any], Network]:
-    """The genotype and the network with every level's last block as two, each half as strong.
+def deepened(
+    genotype: dict[str, Any], net: Network, config: NetConfig, levels: Iterable[str]
+) -> tuple[dict[str, Any], Network]:
+    """The genotype and the network with the last block of each of `levels` as two, each half as strong.
 
-    `config` has room for one block more at every level than `net` has. A level whose blocks have all been
-    taken out stays without.
+    `config` has room for one block more at every level than `net` has. Raises ConfigError for a level without
+    a block.
     """
     entries = {entry["name"]: entry for entry in genotype["superkernels"]}
-    levels = dict.fromkeys(name.rsplit(".", 2)[0] for name in entries)
     blocks = [name for name, module in net.named_modules() if isinstance(module, Block)]
     last = {name.rpartition(".")[0]: name for name in blocks}  # of several, the one named last stays
-    added = {level: f"{level}.{config.blocks - 1}" for level in levels}
-    new = []
+    halves = {}
     for level in levels:
-        place = last.get(level, f"{level}.0")
-        for conv in ("conv1", "conv2"):
-            new.append({**entries[f"{place}.{conv}"], "name": f"{added[level]}.{conv}"})
+        if level not in last:
+            raise ConfigError(f"the network has no blocks at level {level}: it has some at {', '.join(last)}")
+        halves[last[level]] = f"{level}.{config.blocks - 1}"
+    new = [
+        {**entries[f"{place}.{conv}"], "name": f"{added}.{conv}"}
+        for place, added in halves.items()
+        for conv in ("conv1", "conv2")
+    ]
     deeper = {
         **genotype,
         "net": stated(config),
         "superkernels": [*genotype["superkernels"], *new],
-        "added": [*genotype.get("added", ()), *(added[level] for level in last)],
+        "added": [*genotype.get("added", ()), *halves.values()],
     }
-    if without := [added[level] for level in levels if level not in last]:
-        deeper["left_out"] = [*genotype["left_out"], *without]
     twice = network_of(deeper, config)
     twice.load_state_dict(net.state_dict(), strict=False)
-    for level, name in last.items():
-        half = twice.get_submodule(name)
+    for place, added in halves.items():
+        half = twice.get_submodule(place)
         half.alpha.mul_(0.5)
-        twice.get_submodule(added[level]).load_state_dict(half.state_dict())
+        twice.get_submodule(added).load_state_dict(half.state_dict())
     return {**deeper, **_cost(twice)}, twice
 
 

@@ -15,7 +15,7 @@ from .baselines import FixedSuperkernel
 from .compact_unet import CompactUNet
 from .config import NetConfig, StructureConfig
 from .filterwise import FilterwiseAttentionSuperkernel, FilterwiseSuperkernel
-from .layers import CONVOLUTIONS, ConvReLU, SuperConvReLU
+from .layers import CONVOLUTIONS, Block, ConvReLU, SuperConvReLU
 from .prefix import CoupledSuperkernel, FactorizedSuperkernel, JointSuperkernel
 from .skipinit_unet import SkipInitUNet
 from .superkernel import Choice
@@ -37,6 +37,9 @@ SUPERKERNELS = {
 }
 """`--type` -> the class that models the structure of one convolution."""
 
+_NOTHING = Choice(kernel=1, filters=(0,))
+"""What stands in a block that is about to be left out."""
+
 
 def build_supernet(config: NetConfig, structure: StructureConfig) -> Network:
     """The network with a superkernel in every searched place."""
@@ -50,13 +53,19 @@ def build_supernet(config: NetConfig, structure: StructureConfig) -> Network:
 
 
 def build_network(config: NetConfig, choices: Mapping[str, Choice], left_out: Iterable[str] = ()) -> Network:
-    """The fixed network that a genotype describes, without the blocks `left_out`, with fresh weights."""
+    """The fixed network that a genotype describes, with fresh weights.
+
+    Without the blocks `left_out`, and without those that `choices` do not name: a level may have fewer than
+    `config.blocks`.
+    """
 
     def make_conv(name: str, channels_in: int, width: int) -> nn.Module:
-        return ConvReLU(channels_in, len(choices[name].filters), choices[name].kernel)
+        choice = choices.get(name, _NOTHING)
+        return ConvReLU(channels_in, len(choice.filters), choice.kernel)
 
     net = ARCHS[config.arch](config, make_conv)
-    leave_out(net, left_out)
+    blocks = [name for name, module in net.named_modules() if isinstance(module, Block)]
+    leave_out(net, [*left_out, *(name for name in blocks if f"{name}.conv1" not in choices)])
     return net
 
 

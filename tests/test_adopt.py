@@ -241,7 +241,8 @@ def test_an_enlarged_kernel_changes_nothing_at_first(model: Path, tmp_path: Path
 
 def test_a_block_more_is_half_of_the_last(model: Path, tmp_path: Path) -> None:
     adopt(model, tmp_path / "before")
-    result = run("finetune", model, "--out", tmp_path / "after", "--deepen", "--steps", 1)
+    levels = [word for level in ("encoder.0", "bottom", "decoder.0") for word in ("--deepen", level)]
+    result = run("finetune", model, "--out", tmp_path / "after", *levels, "--steps", 1)
     assert result.exit_code == 0, result.output
     before, after = (load_network(tmp_path / name, "distilled").eval() for name in ("before", "after"))
     planes, noise = example(2, 64)
@@ -269,19 +270,27 @@ def test_a_block_more_is_half_of_the_last(model: Path, tmp_path: Path) -> None:
     exported = read_model(tmp_path / "after.onnx")[1]
     assert exported.macs_per_mp == deeper["macs_per_mp"] > genotype["macs_per_mp"]
     assert "added" in run("show", tmp_path / "after.onnx").output
-    adopt(tmp_path / "after.onnx", tmp_path / "again", deepen=True)
-    twice = json.loads((tmp_path / "again" / "genotype.json").read_text())
-    assert twice["added"] == [*deeper["added"], "encoder.0.2", "bottom.2", "decoder.0.2"]
 
 
-def test_a_level_without_blocks_stays_without(tmp_path: Path) -> None:
+def test_one_level_is_deepened_alone_and_again(model: Path, tmp_path: Path) -> None:
+    adopt(model, tmp_path / "once", deepen=("decoder.0",))
+    assert run("export", tmp_path / "once", tmp_path / "once.onnx").exit_code == 0
+    adopt(tmp_path / "once.onnx", tmp_path / "twice", deepen=("decoder.0", "bottom"))
+    genotype = json.loads((tmp_path / "twice" / "genotype.json").read_text())
+    assert genotype["added"] == ["decoder.0.1", "decoder.0.2", "bottom.2"]
+    assert "left_out" not in genotype
+    net = load_network(tmp_path / "twice", "distilled")
+    blocks = [name for name, module in net.named_modules() if isinstance(module, Block)]
+    assert blocks == [
+        "encoder.0.0", "bottom.0", "bottom.2", "decoder.0.0", "decoder.0.1", "decoder.0.2",
+    ]  # fmt: skip
+
+
+def test_a_level_without_blocks_is_not_deepened(tmp_path: Path) -> None:
     """nano has lost the only one of encoder.1."""
-    adopt("nano", tmp_path, deepen=True)
-    genotype = json.loads((tmp_path / "genotype.json").read_text())
-    assert genotype["left_out"] == ["encoder.1.0", "encoder.1.1"]
-    assert genotype["added"] == ["encoder.0.1", "bottom.1", "decoder.0.1", "decoder.1.1"]
-    net = load_network(tmp_path, "distilled")
-    assert not any(isinstance(module, Block) for module in net.encoder[1].modules())
+    with pytest.raises(ConfigError, match=r"no blocks at level encoder.1: it has some at encoder.0, bottom"):
+        adopt("nano", tmp_path / "run", deepen=("encoder.1",))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_keeps_its_place_and_data(model: Path, tmp_path: Path) -> None:
@@ -291,7 +300,7 @@ def test_a_run_keeps_its_place_and_data(model: Path, tmp_path: Path) -> None:
         ["--data", "dead-leaves"],
         ["--without", "bottom.0"],
         ["--enlarge", "x"],
-        ["--deepen"],
+        ["--deepen", "bottom"],
     ):
         result = run("finetune", tmp_path, *option)
         assert result.exit_code == 2
