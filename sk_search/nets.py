@@ -59,13 +59,15 @@ def build_network(config: NetConfig, choices: Mapping[str, Choice], left_out: It
     `config.blocks`.
     """
 
+    named = {name.rpartition(".")[0] for name in choices}
+
     def make_conv(name: str, channels_in: int, width: int) -> nn.Module:
-        choice = choices.get(name, _NOTHING)
+        choice = choices[name] if name.rpartition(".")[0] in named else _NOTHING
         return ConvReLU(channels_in, len(choice.filters), choice.kernel)
 
     net = ARCHS[config.arch](config, make_conv)
-    blocks = [name for name, module in net.named_modules() if isinstance(module, Block)]
-    leave_out(net, [*left_out, *(name for name in blocks if f"{name}.conv1" not in choices)])
+    blocks = {name for name, module in net.named_modules() if isinstance(module, Block)}
+    leave_out(net, [*left_out, *(blocks - named)])
     return net
 
 

@@ -270,6 +270,9 @@ def test_a_block_more_is_half_of_the_last(model: Path, tmp_path: Path) -> None:
     exported = read_model(tmp_path / "after.onnx")[1]
     assert exported.macs_per_mp == deeper["macs_per_mp"] > genotype["macs_per_mp"]
     assert "added" in run("show", tmp_path / "after.onnx").output
+    adopt(tmp_path / "after.onnx", tmp_path / "again", deepen=("encoder.0", "bottom", "decoder.0"))
+    twice = json.loads((tmp_path / "again" / "genotype.json").read_text())
+    assert twice["added"] == [*deeper["added"], "encoder.0.2", "bottom.2", "decoder.0.2"]
 
 
 def test_one_level_is_deepened_alone_and_again(model: Path, tmp_path: Path) -> None:
@@ -291,6 +294,12 @@ def test_a_level_without_blocks_is_not_deepened(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no blocks at level encoder.1: it has some at encoder.0, bottom"):
         adopt("nano", tmp_path / "run", deepen=("encoder.1",))
     assert not (tmp_path / "run").exists()
+    adopt("nano", tmp_path / "run", deepen=("encoder.0", "bottom", "decoder.0", "decoder.1"))
+    genotype = json.loads((tmp_path / "run" / "genotype.json").read_text())
+    assert genotype["left_out"] == ["encoder.1.0"]
+    assert genotype["added"] == ["encoder.0.1", "bottom.1", "decoder.0.1", "decoder.1.1"]
+    net = load_network(tmp_path / "run", "distilled")
+    assert not any(isinstance(module, Block) for module in net.encoder[1].modules())
 
 
 def test_a_run_keeps_its_place_and_data(model: Path, tmp_path: Path) -> None:
