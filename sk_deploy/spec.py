@@ -53,7 +53,7 @@ class ModelSpec:
 
     def to_json(self) -> str:
         """One line of JSON for `metadata_props["skdn"]`."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:

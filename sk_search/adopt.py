@@ -23,11 +23,12 @@ from sk_deploy.models import find_model
 from sk_deploy.spec import ModelSpec
 from sk_deploy.whole import whole
 
+from . import morphism
 from .conditioning import LAYERS, Stem
 from .config import NetConfig, RunConfig, StructureConfig
-from .distil import deepened, network_of, shortened, with_kernels
-from .layers import Block, ConvReLU
-from .nets import Network, leave_out
+from .distil import network_of
+from .layers import Block
+from .nets import Network
 from .presets import PRESETS
 from .proof import example, relative_difference, run_onnx
 from .rescale import FEATURE_SCALE, rescale_features
@@ -52,13 +53,9 @@ def adopt(
 ) -> None:
     """Make `run` from a shipped model's name or a model file, ready for `finetune`.
 
-    data: what to train on; none: the embedded scenes. without: blocks to take out, such as "bottom.0".
-    enlarge: superkernels, such as "bottom.1.conv1", that get the next larger kernel of their space, zero
-    around the one that they have, which changes nothing until they learn (network morphism, T. Wei et al.,
-    ICML 2016). deepen: levels, such as "decoder.0", whose last block becomes two of half its strength, which
-    nearly does what it did where a level has several (B. Chang et al., Multi-level Residual Networks from
-    Dynamical Systems View, ICLR 2018). A fresh block whose α is 0 would do exactly that, but at a high
-    learning rate its ReLUs die before it helps.
+    data: what to train on; none: the embedded scenes. The network changes first (see `morphism`): a block
+    more at each level of `deepen`, without the blocks `without`, a larger kernel for each superkernel of
+    `enlarge`.
 
     Raises ModelError for a file that does not say how it was made, is in half precision, or has channel
     attention; ConfigError for a folder that holds a run, a block or a level that the network does not have,
@@ -69,11 +66,12 @@ def adopt(
     net_config = _net_config(spec, path.name)
     net = _network(onnx.load_model_from_string(content), spec, net_config, path.name)
     genotype = {name: value for name, value in spec.genotype.items() if name != "supernet"}
-    if deepen:
-        net_config = replace(net_config, blocks=net_config.blocks + 1)
-        genotype, net = deepened(genotype, net, net_config, deepen)
-    _take_out(net, without, path.name)
-    kernels = _enlarge(net, enlarge, net_config.kernels, path.name)
+    for level in deepen:
+        genotype, net, net_config = morphism.deepen(genotype, net, net_config, level)
+    for block in without:
+        genotype = morphism.take_out(genotype, net, block)
+    for superkernel in enlarge:
+        genotype = morphism.enlarge(genotype, net, net_config, superkernel)
     preset = PRESETS["small"]()
     config = replace(
         preset,
@@ -88,35 +86,8 @@ def adopt(
     with whole(run / "distilled" / "best.safetensors") as temporary:
         save_file(net.state_dict(), temporary)
     proven = {name: value for name, value in spec.parity.items() if name.startswith("supernet_distilled")}
-    if without:
-        genotype = shortened(genotype, net, without)
-    if kernels:
-        genotype = with_kernels(genotype, net, kernels)
     write_json(run / "genotype.json", {**genotype, "adopted": spec.name, "parity": proven})
     create_run(run, config)
-
-
-def _take_out(net: Network, blocks: tuple[str, ...], name: str) -> None:
-    for block in blocks:
-        present = [place for place, module in net.named_modules() if isinstance(module, Block)]
-        if block not in present:
-            raise ConfigError(f"model {name} has no block {block}: it has {', '.join(present)}")
-        leave_out(net, [block])
-
-
-def _enlarge(net: Network, names: tuple[str, ...], sizes: tuple[int, ...], model: str) -> dict[str, int]:
-    """Superkernel -> its new kernel, the next of the space's `sizes`."""
-    present = {name: module for name, module in net.named_modules() if isinstance(module, ConvReLU)}
-    kernels: dict[str, int] = {}
-    for name in names:
-        if name not in present:
-            raise ConfigError(f"model {model} has no superkernel {name}: it has {', '.join(present)}")
-        larger = [size for size in sizes if size > present[name].kernel_size[0]]
-        if not larger:
-            raise ConfigError(f"model {model}: {name} has the largest kernel of its space already")
-        kernels[name] = min(larger)
-        net.set_submodule(name, present[name].enlarged(kernels[name]))
-    return kernels
 
 
 @torch.no_grad()

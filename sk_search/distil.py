@@ -6,7 +6,6 @@ import copy
 import hashlib
 import logging
 import math
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -65,8 +64,14 @@ def describe(
         "round_to": round_to,
         "net": stated(config.net),
         "superkernels": entries,
-        **_cost(fixed),
+        **costs_of(fixed),
     }
+
+
+def costs_of(net: Network) -> dict[str, float]:
+    """What a fixed network costs, as a genotype says it."""
+    macs_per_mp, parameters = network_cost(net)
+    return {"macs_per_mp": macs_per_mp, "parameters": parameters}
 
 
 def stated(config: NetConfig) -> dict[str, Any]:
@@ -168,69 +173,6 @@ def choices_of(genotype: dict[str, Any]) -> dict[str, Choice]:
 def network_of(genotype: dict[str, Any], config: NetConfig) -> Network:
     """The fixed network of a run's or a model's genotype, with fresh weights."""
     return build_network(config, choices_of(genotype), genotype.get("left_out", ()))
-
-
-def shortened(genotype: dict[str, Any], net: Network, blocks: Iterable[str]) -> dict[str, Any]:
-    """The genotype of `net` once `blocks`, too, have been taken out of it."""
-    return {**genotype, "left_out": [*genotype.get("left_out", ()), *blocks], **_cost(net)}
-
-
-@torch.no_grad()
-def deepened(
-    genotype: dict[str, Any], net: Network, config: NetConfig, levels: Iterable[str]
-) -> tuple[dict[str, Any], Network]:
-    """The genotype and the network with the last block of each of `levels` as two, each half as strong.
-
-    `config` has room for one block more at every level than `net` has. Raises ConfigError for a level without
-    a block.
-    """
-    entries = {entry["name"]: entry for entry in genotype["superkernels"]}
-    blocks = [name for name, module in net.named_modules() if isinstance(module, Block)]
-    last = {name.rpartition(".")[0]: name for name in blocks}  # of several, the one named last stays
-    halves = {}
-    for level in levels:
-        if level not in last:
-            raise ConfigError(f"the network has no blocks at level {level}: it has some at {', '.join(last)}")
-        halves[last[level]] = f"{level}.{config.blocks - 1}"
-    new = [
-        {**entries[f"{place}.{conv}"], "name": f"{added}.{conv}"}
-        for place, added in halves.items()
-        for conv in ("conv1", "conv2")
-    ]
-    deeper = {
-        **genotype,
-        "net": stated(config),
-        "superkernels": [*genotype["superkernels"], *new],
-        "added": [*genotype.get("added", ()), *halves.values()],
-    }
-    twice = network_of(deeper, config)
-    twice.load_state_dict(net.state_dict(), strict=False)
-    for place, added in halves.items():
-        half = twice.get_submodule(place)
-        half.alpha.mul_(0.5)
-        twice.get_submodule(added).load_state_dict(half.state_dict())
-    return {**deeper, **_cost(twice)}, twice
-
-
-def with_kernels(genotype: dict[str, Any], net: Network, kernels: dict[str, int]) -> dict[str, Any]:
-    """The genotype of `net` once the kernels of some superkernels have been enlarged to `kernels`."""
-    entries = [
-        {
-            **entry,
-            "kernel": kernel,
-            "probability": entry["kernel_probabilities"][entry["kernels"].index(kernel)],
-        }
-        if (kernel := kernels.get(entry["name"]))
-        else entry
-        for entry in genotype["superkernels"]
-    ]
-    enlarged = [*genotype.get("enlarged", ()), *kernels]
-    return {**genotype, "superkernels": entries, "enlarged": enlarged, **_cost(net)}
-
-
-def _cost(net: Network) -> dict[str, float]:
-    macs_per_mp, parameters = network_cost(net)
-    return {"macs_per_mp": macs_per_mp, "parameters": parameters}
 
 
 def load_network(run: Path, stage: str, last: bool = False, net_config: NetConfig | None = None) -> Network:

@@ -30,12 +30,13 @@ from sk_deploy.spec import ModelSpec
 from .channel_attention import ChannelAttention
 from .config import MosaicConfig, RunConfig
 from .dead_leaves import dead_leaves
-from .distil import load_network, shortened, stated
+from .distil import load_network, stated
 from .evaluate import denoise_mosaic, self_ensemble
 from .finetune import trained_stage
 from .halo import measure_halo
 from .idle import LIMIT, leave_out_idle
 from .layers import Block
+from .morphism import shortened
 from .mosaics import sample_mosaics
 from .nets import Network
 from .noise_synthesis import add_noise
@@ -123,6 +124,7 @@ def prove(run: Path, net: Network, config: RunConfig) -> tuple[onnx.ModelProto, 
     """
     raw_model = to_onnx(net, blind=config.net.conditioning == "none")
     model, _ = onnxsim.simplify(raw_model)
+    del model.graph.value_info[:]  # shapes that every reader infers: a hundredth of a small file
     onnx.checker.check_model(model)
     planes, noise = example(2, config.mosaic.patch_px // 2)
     with torch.no_grad():
