@@ -1,6 +1,11 @@
-"""How the tests share a machine: a file to a worker, a worker for each core, each on one thread."""
+"""How the tests share a machine: a file to a worker, a worker for each core, each on one thread.
+
+And what tests of several files begin with.
+"""
 
 import os
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -17,3 +22,29 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 def network_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Denoisers that leave the means as the network makes them, which a model of a test's own may shift."""
     monkeypatch.setattr("sk_deploy.denoiser.keep_brightness", lambda *_: None)
+
+
+@pytest.fixture(scope="module", params=["compact-unet", "skipinit-unet"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a model of a few steps: enough for factors that are not zero."""
+    from training_runs import small_config
+
+    from sk_search.export import export
+    from sk_search.search import search
+
+    folder = tmp_path_factory.mktemp("made")
+    config = small_config()
+    net = replace(config.net, arch=request.param, widths=(16, 16), round_to=8)
+    search(folder / "run", replace(config, net=net))
+    export(folder / "run", folder / "first.onnx", licence="CC0-1.0")
+    return folder / "first.onnx"
+
+
+@pytest.fixture
+def adopted_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adopted models are trained on as the default preset is: here with one of a few steps."""
+    from training_runs import small_config
+
+    from sk_search.presets import PRESETS
+
+    monkeypatch.setitem(PRESETS, "small", small_config)

@@ -10,7 +10,6 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from skdn_cli.main import skdn
-from training_runs import exported_model, small_config
 
 from sk_deploy.errors import ConfigError, ModelError
 from sk_deploy.model_file import read_model
@@ -20,7 +19,6 @@ from sk_search.dead_leaves import dead_leaves
 from sk_search.distil import load_network
 from sk_search.finetune import finetune
 from sk_search.layers import Block, ConvReLU
-from sk_search.presets import PRESETS
 from sk_search.proof import example, relative_difference, run_onnx
 
 
@@ -28,42 +26,34 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(skdn, [str(a) for a in arguments])
 
 
-@pytest.fixture(scope="module", params=["compact-unet", "skipinit-unet"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported_model(tmp_path_factory.mktemp("made"), request.param)
+pytestmark = pytest.mark.usefixtures("adopted_for_seconds")
 
 
-@pytest.fixture(autouse=True)
-def trained_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Adopted models are trained on as the default preset is: here with one of a few steps."""
-    monkeypatch.setitem(PRESETS, "small", small_config)
-
-
-def test_the_adopted_network_is_the_model(model: Path, tmp_path: Path) -> None:
-    adopt(model, tmp_path / "run")
+def test_the_adopted_network_is_the_model(made: Path, tmp_path: Path) -> None:
+    adopt(made, tmp_path / "run")
     net = load_network(tmp_path / "run", "distilled").eval()
     planes, noise = example(2, 64)
     with torch.no_grad():
         ours = net(planes, noise).numpy()
-    theirs = run_onnx(onnx.load(model), planes, noise)
+    theirs = run_onnx(onnx.load(made), planes, noise)
     assert relative_difference(ours, theirs) <= 1e-5
     assert np.abs(ours - planes.numpy()).max() > 1e-3  # it denoises, so the comparison says something
 
 
-def test_a_model_is_trained_on_and_exported(model: Path, tmp_path: Path) -> None:
+def test_a_model_is_trained_on_and_exported(made: Path, tmp_path: Path) -> None:
     (tmp_path / "photographs").mkdir()
     for i, scene in enumerate(dead_leaves(2, 512, seed=0)):
         picture = (255 * scene.clamp(0, 1).permute(1, 2, 0)).byte().numpy()
         assert cv2.imwrite(str(tmp_path / "photographs" / f"{i}.png"), picture)
     source = ["--data", tmp_path / "photographs"]
     less = ["--without", "bottom.0"]
-    result = run("finetune", model, "--out", tmp_path / "mine", *source, *less, "--steps", 2)
+    result = run("finetune", made, "--out", tmp_path / "mine", *source, *less, "--steps", 2)
     assert result.exit_code == 0, result.output
     assert f"skdn export {tmp_path / 'mine'}" in result.output
     assert run("finetune", tmp_path / "mine", "--resume", "--steps", 4).exit_code == 0
     result = run("export", tmp_path / "mine", tmp_path / "second.onnx")
     assert result.exit_code == 0, result.output
-    first, second = (read_model(path)[1] for path in (model, tmp_path / "second.onnx"))
+    first, second = (read_model(path)[1] for path in (made, tmp_path / "second.onnx"))
     assert second.genotype["superkernels"] == first.genotype["superkernels"]
     assert second.genotype["adopted"] == "first"
     assert second.genotype["left_out"] == ["bottom.0"]
@@ -74,9 +64,9 @@ def test_a_model_is_trained_on_and_exported(model: Path, tmp_path: Path) -> None
     assert config["data"] == [str(tmp_path / "photographs")]
 
 
-def test_learning_rate_and_patch_are_the_callers(model: Path, tmp_path: Path) -> None:
+def test_learning_rate_and_patch_are_the_callers(made: Path, tmp_path: Path) -> None:
     mine, chosen = tmp_path / "mine", ("--learning-rate", 0.004, "--patch", 48)
-    result = run("finetune", model, "--out", mine, *chosen, "--steps", 1)
+    result = run("finetune", made, "--out", mine, *chosen, "--steps", 1)
     assert result.exit_code == 0, result.output
     config = json.loads((mine / "finetuned" / "config.json").read_text())
     assert (config["learning_rate"], config["patch_px"]) == (0.004, 48)
@@ -88,9 +78,9 @@ def test_learning_rate_and_patch_are_the_callers(model: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("rate", [1e-30, 0.004])
-def test_a_training_that_gained_nothing_says_so(model: Path, tmp_path: Path, rate: float) -> None:
+def test_a_training_that_gained_nothing_says_so(made: Path, tmp_path: Path, rate: float) -> None:
     mine = tmp_path / "mine"
-    result = run("finetune", model, "--out", mine, "--learning-rate", rate, "--steps", 2)
+    result = run("finetune", made, "--out", mine, "--learning-rate", rate, "--steps", 2)
     rows = [json.loads(line) for line in (mine / "finetuned" / "metrics.jsonl").read_text().splitlines()]
     start, *later = (row["psnr_db"] for row in rows if row["kind"] == "validation")
     gained = max(later) > start
@@ -98,9 +88,9 @@ def test_a_training_that_gained_nothing_says_so(model: Path, tmp_path: Path, rat
     assert ("no validation was better than the start's" in result.output) == (not gained)
 
 
-def test_the_last_weights_are_exported_where_asked_for(model: Path, tmp_path: Path) -> None:
+def test_the_last_weights_are_exported_where_asked_for(made: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
-    assert run("finetune", model, "--out", mine, "--learning-rate", 1e-30, "--steps", 1).exit_code == 0
+    assert run("finetune", made, "--out", mine, "--learning-rate", 1e-30, "--steps", 1).exit_code == 0
     state = torch.load(mine / "finetuned" / "last.pt", weights_only=True)
     for part in ("net", "kept"):
         if state[part]:
@@ -112,7 +102,7 @@ def test_the_last_weights_are_exported_where_asked_for(model: Path, tmp_path: Pa
         result = run("export", mine, tmp_path / f"{name}.onnx", *last)
         assert result.exit_code == 0, result.output
         outputs.append(run_onnx(onnx.load(tmp_path / f"{name}.onnx"), planes, noise))
-    expected = run_onnx(onnx.load(model), planes, noise)
+    expected = run_onnx(onnx.load(made), planes, noise)
     with torch.no_grad():
         trained = load_network(mine, "finetuned", last=True).eval()(planes, noise).numpy()
     assert relative_difference(outputs[0], expected) <= 1e-5
@@ -120,19 +110,19 @@ def test_the_last_weights_are_exported_where_asked_for(model: Path, tmp_path: Pa
     assert np.abs(outputs[1] - expected).max() > 1e-3
 
 
-@pytest.mark.parametrize("model", ["skipinit-unet"], indirect=True)
-def test_a_network_without_a_mask_gets_none(model: Path, tmp_path: Path) -> None:
-    adopt(model, tmp_path / "mine")
+@pytest.mark.parametrize("made", ["skipinit-unet"], indirect=True)
+def test_a_network_without_a_mask_gets_none(made: Path, tmp_path: Path) -> None:
+    adopt(made, tmp_path / "mine")
     result = run("export", tmp_path / "mine", tmp_path / "masked.onnx", "--masked-from", 0.5)
     assert "a skipinit-unet conditioned by anscombe masks nothing" in str(result.exception)
     assert not (tmp_path / "masked.onnx").exists()
     assert not (tmp_path / "mine" / "finetuned").exists()  # refused before any training
 
 
-@pytest.mark.parametrize("model", ["compact-unet"], indirect=True)
-def test_a_mask_of_another_contrast_is_exported_and_trained_on(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("made", ["compact-unet"], indirect=True)
+def test_a_mask_of_another_contrast_is_exported_and_trained_on(made: Path, tmp_path: Path) -> None:
     mine, masked = tmp_path / "mine", tmp_path / "masked.onnx"
-    assert run("finetune", model, "--out", mine, "--learning-rate", 1e-30, "--steps", 1).exit_code == 0
+    assert run("finetune", made, "--out", mine, "--learning-rate", 1e-30, "--steps", 1).exit_code == 0
     result = run("export", mine, masked, "--masked-from", 0.5)
     assert result.exit_code == 0, result.output
     assert read_model(masked)[1].genotype["net"]["masked_from"] == 0.5
@@ -149,9 +139,9 @@ def test_a_mask_of_another_contrast_is_exported_and_trained_on(model: Path, tmp_
     assert "has its mask already: --masked-from is for a run" in refused.output
 
 
-def test_patches_that_do_not_fit_are_refused(model: Path, tmp_path: Path) -> None:
+def test_patches_that_do_not_fit_are_refused(made: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
-    adopt(model, mine)
+    adopt(made, mine)
     with pytest.raises(ConfigError, match=r"patch_px 50: a U-Net of depth 1 needs a multiple of \d+"):
         finetune(mine, patch_px=50)
     config = json.loads((mine / "config.json").read_text())
@@ -185,8 +175,8 @@ def test_what_training_made_large_and_small_is_balanced_again() -> None:
     assert grown == pytest.approx([(30 * 20 * 0.003) ** (2 / 3)] * 3, rel=0.05)
 
 
-def test_a_run_keeps_its_place_and_data(model: Path, tmp_path: Path) -> None:
-    adopt(model, tmp_path)
+def test_a_run_keeps_its_place_and_data(made: Path, tmp_path: Path) -> None:
+    adopt(made, tmp_path)
     for option in (
         ["--out", tmp_path / "other"],
         ["--data", "dead-leaves"],
@@ -197,9 +187,9 @@ def test_a_run_keeps_its_place_and_data(model: Path, tmp_path: Path) -> None:
         result = run("finetune", tmp_path, *option)
         assert result.exit_code == 2
         assert "are for a MODEL" in result.output
-    assert "give its folder" in run("finetune", model, "--resume").output
+    assert "give its folder" in run("finetune", made, "--resume").output
     with pytest.raises(ConfigError, match="holds a run already"):
-        adopt(model, tmp_path)
+        adopt(made, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -210,22 +200,22 @@ def test_a_run_keeps_its_place_and_data(model: Path, tmp_path: Path) -> None:
         ({"genotype": {}}, "does not say how its network is built"),
     ],
 )
-def test_what_cannot_be_adopted(model: Path, tmp_path: Path, facts: dict, complaint: str) -> None:
+def test_what_cannot_be_adopted(made: Path, tmp_path: Path, facts: dict, complaint: str) -> None:
     with pytest.raises(ModelError, match=complaint):
-        adopt(rewritten(model, tmp_path, facts), tmp_path / "run")
+        adopt(rewritten(made, tmp_path, facts), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_graph_of_another_network_is_refused(model: Path, tmp_path: Path) -> None:
-    genotype = read_model(model)[1].genotype
+def test_a_graph_of_another_network_is_refused(made: Path, tmp_path: Path) -> None:
+    genotype = read_model(made)[1].genotype
     genotype["superkernels"][0]["kernel"] = 8 - genotype["superkernels"][0]["kernel"]  # 3 for 5, 5 for 3
     with pytest.raises(ModelError, match="not what its genotype describes"):
-        adopt(rewritten(model, tmp_path, {"genotype": genotype}), tmp_path / "run")
+        adopt(rewritten(made, tmp_path, {"genotype": genotype}), tmp_path / "run")
 
 
-def test_a_graph_with_other_weights_outside_its_convolutions_is_refused(model: Path, tmp_path: Path) -> None:
+def test_a_graph_with_other_weights_outside_its_convolutions_is_refused(made: Path, tmp_path: Path) -> None:
     """Say, of a version whose front end was another: its convolutions fit, its results do not."""
-    proto = onnx.load(model)
+    proto = onnx.load(made)
     for tensor in proto.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT and not tensor.dims:
             number = onnx.numpy_helper.to_array(tensor) * np.float32(2)

@@ -7,7 +7,6 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from skdn_cli.main import skdn
-from training_runs import exported_model, small_config
 
 from sk_deploy.errors import ConfigError
 from sk_deploy.model_file import read_model
@@ -15,7 +14,6 @@ from sk_search.adopt import adopt
 from sk_search.distil import load_network
 from sk_search.layers import Block
 from sk_search.nets import leave_out
-from sk_search.presets import PRESETS
 from sk_search.proof import example, relative_difference
 
 
@@ -23,20 +21,12 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(skdn, [str(a) for a in arguments])
 
 
-@pytest.fixture(scope="module", params=["compact-unet", "skipinit-unet"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported_model(tmp_path_factory.mktemp("made"), request.param)
+pytestmark = pytest.mark.usefixtures("adopted_for_seconds")
 
 
-@pytest.fixture(autouse=True)
-def trained_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Adopted models are trained on as the default preset is: here with one of a few steps."""
-    monkeypatch.setitem(PRESETS, "small", small_config)
-
-
-def test_a_block_is_taken_out(model: Path, tmp_path: Path) -> None:
-    adopt(model, tmp_path / "whole")
-    adopt(model, tmp_path / "less", without=("bottom.0",))
+def test_a_block_is_taken_out(made: Path, tmp_path: Path) -> None:
+    adopt(made, tmp_path / "whole")
+    adopt(made, tmp_path / "less", without=("bottom.0",))
     less, expected = (load_network(tmp_path / name, "distilled").eval() for name in ("less", "whole"))
     leave_out(expected, ["bottom.0"])
     planes, noise = example(2, 64)
@@ -44,16 +34,16 @@ def test_a_block_is_taken_out(model: Path, tmp_path: Path) -> None:
         assert torch.equal(less(planes, noise), expected(planes, noise))
     assert json.loads((tmp_path / "less" / "genotype.json").read_text())["left_out"] == ["bottom.0"]
     with pytest.raises(ConfigError, match=r"no block bottom\.1: it has encoder\.0\.0, bottom\.0, decoder"):
-        adopt(model, tmp_path / "neither", without=("bottom.1",))
+        adopt(made, tmp_path / "neither", without=("bottom.1",))
     assert not (tmp_path / "neither").exists()
 
 
-def test_an_enlarged_kernel_changes_nothing_at_first(model: Path, tmp_path: Path) -> None:
-    genotype = read_model(model)[1].genotype
+def test_an_enlarged_kernel_changes_nothing_at_first(made: Path, tmp_path: Path) -> None:
+    genotype = read_model(made)[1].genotype
     small = next(e["name"] for e in genotype["superkernels"] if e["kernel"] == min(e["kernels"]))
     large = next(e["name"] for e in genotype["superkernels"] if e["kernel"] == max(e["kernels"]))
-    adopt(model, tmp_path / "before")
-    result = run("finetune", model, "--out", tmp_path / "after", "--enlarge", small, "--steps", 1)
+    adopt(made, tmp_path / "before")
+    result = run("finetune", made, "--out", tmp_path / "after", "--enlarge", small, "--steps", 1)
     assert result.exit_code == 0, result.output
     before, after = (load_network(tmp_path / name, "distilled").eval() for name in ("before", "after"))
     planes, noise = example(2, 64)
@@ -74,14 +64,14 @@ def test_an_enlarged_kernel_changes_nothing_at_first(model: Path, tmp_path: Path
         ("bottom.7.conv1", "has no superkernel bottom.7"),
     ):
         with pytest.raises(ConfigError, match=reason):
-            adopt(model, tmp_path / "neither", enlarge=(name,))
+            adopt(made, tmp_path / "neither", enlarge=(name,))
     assert not (tmp_path / "neither").exists()
 
 
-def test_a_block_more_is_half_of_the_last(model: Path, tmp_path: Path) -> None:
-    adopt(model, tmp_path / "before")
+def test_a_block_more_is_half_of_the_last(made: Path, tmp_path: Path) -> None:
+    adopt(made, tmp_path / "before")
     levels = [word for level in ("encoder.0", "bottom", "decoder.0") for word in ("--deepen", level)]
-    result = run("finetune", model, "--out", tmp_path / "after", *levels, "--steps", 1)
+    result = run("finetune", made, "--out", tmp_path / "after", *levels, "--steps", 1)
     assert result.exit_code == 0, result.output
     before, after = (load_network(tmp_path / name, "distilled").eval() for name in ("before", "after"))
     planes, noise = example(2, 64)
@@ -97,7 +87,7 @@ def test_a_block_more_is_half_of_the_last(model: Path, tmp_path: Path) -> None:
         leave_out(before, ["encoder.0.0", "bottom.0", "decoder.0.0"])
         assert changed < 0.2 * relative_difference(before(planes, noise).numpy(), expected)
 
-    genotype = read_model(model)[1].genotype
+    genotype = read_model(made)[1].genotype
     deeper = json.loads((tmp_path / "after" / "genotype.json").read_text())
     assert deeper["added"] == ["encoder.0.1", "bottom.1", "decoder.0.1"]
     assert deeper["net"]["blocks"] == genotype["net"]["blocks"] + 1
@@ -114,8 +104,8 @@ def test_a_block_more_is_half_of_the_last(model: Path, tmp_path: Path) -> None:
     assert twice["added"] == [*deeper["added"], "encoder.0.2", "bottom.2", "decoder.0.2"]
 
 
-def test_one_level_is_deepened_alone_and_again(model: Path, tmp_path: Path) -> None:
-    adopt(model, tmp_path / "once", deepen=("decoder.0",))
+def test_one_level_is_deepened_alone_and_again(made: Path, tmp_path: Path) -> None:
+    adopt(made, tmp_path / "once", deepen=("decoder.0",))
     assert run("export", tmp_path / "once", tmp_path / "once.onnx").exit_code == 0
     adopt(tmp_path / "once.onnx", tmp_path / "more", deepen=("decoder.0", "bottom", "bottom"))
     genotype = json.loads((tmp_path / "more" / "genotype.json").read_text())
@@ -130,8 +120,8 @@ def test_one_level_is_deepened_alone_and_again(model: Path, tmp_path: Path) -> N
     assert blocks["bottom.1"] == blocks["bottom.2"]
 
 
-def test_a_block_that_was_left_out_keeps_its_name(model: Path, tmp_path: Path) -> None:
-    adopt(model, tmp_path / "once", deepen=("bottom",), without=("bottom.1",))
+def test_a_block_that_was_left_out_keeps_its_name(made: Path, tmp_path: Path) -> None:
+    adopt(made, tmp_path / "once", deepen=("bottom",), without=("bottom.1",))
     assert run("export", tmp_path / "once", tmp_path / "once.onnx").exit_code == 0
     adopt(tmp_path / "once.onnx", tmp_path / "twice", deepen=("bottom",))
     genotype = json.loads((tmp_path / "twice" / "genotype.json").read_text())

@@ -7,9 +7,7 @@ from dataclasses import replace
 import torch
 
 from sk_search.config import MosaicConfig, NetConfig
-from sk_search.export import export
 from sk_search.presets import tiny
-from sk_search.search import search
 
 
 def small_config(**changes):
@@ -25,15 +23,6 @@ def small_config(**changes):
         search=replace(train, **changes),
         finetune=replace(train, ema=0.9),
     )
-
-
-def exported_model(folder, arch):
-    """The file of a model of a few steps: enough for factors that are not zero."""
-    config = small_config()
-    net = replace(config.net, arch=arch, widths=(16, 16), round_to=8)
-    search(folder / "run", replace(config, net=net))
-    export(folder / "run", folder / "first.onnx", licence="CC0-1.0")
-    return folder / "first.onnx"
 
 
 class Interrupted(Exception):
