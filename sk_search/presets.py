@@ -67,12 +67,13 @@ def _paper(name: str, net: NetConfig) -> RunConfig:
 
 
 def nano() -> RunConfig:
-    """A third of a 4 GMAC separable network's time on a CPU, half a megabyte.
+    """A third of a 4 GMAC separable network's time on a CPU, half a megabyte, once four blocks are out.
 
-    As it was found and ships: its levels come up by nearest neighbours, and its patches were of 128 px.
+    As it was found: its levels come up by nearest neighbours. Two blocks a level, because at level 0 of the
+    decoder a second one, of 1×1, is worth 0.1 dB in 6 % of the time, more than any 3×3 that costs as much.
     """
-    net = NetConfig(widths=(32, 48, 64), kernels=(1, 3), up="nearest", masked_from=7.0)
-    return _shipped("nano", net, StructureConfig(target_macs_per_mp=1.7e9, target_parameters=115e3))
+    net = NetConfig(widths=(32, 48, 64), blocks=2, kernels=(1, 3), up="nearest", masked_from=7.0)
+    return _shipped("nano", net, StructureConfig(target_macs_per_mp=2.2e9, target_parameters=180e3))
 
 
 def small() -> RunConfig:

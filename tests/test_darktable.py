@@ -52,7 +52,7 @@ def level_shower(folder: Path) -> tuple[str | Path, NoiseProfile | None]:
 
 
 def shipped(folder: Path) -> tuple[str | Path, NoiseProfile | None]:
-    return "nano", NOISE
+    return "small", NOISE
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -70,10 +70,10 @@ def test_every_site_of_a_tile_is_exact(tmp_path, make, phase):
 
 
 def test_darktables_own_tile_is_exact(tmp_path):
-    convert("nano", tmp_path / "nano.dtmodel", noise=NOISE)
-    _, network = open_package((tmp_path / "nano.dtmodel").read_bytes(), TILE_PACKED)
+    convert("small", tmp_path / "small.dtmodel", noise=NOISE)
+    _, network = open_package((tmp_path / "small.dtmodel").read_bytes(), TILE_PACKED)
     ((planes, read),) = restore(network, noisy_mosaic(300, 400), "GBRG", TILE_PACKED).tiles
-    np.testing.assert_array_equal(read, tile_alone("nano", planes, NOISE))
+    np.testing.assert_array_equal(read, tile_alone("small", planes, NOISE))
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -94,11 +94,11 @@ def test_a_whole_mosaic_of_any_phase(tmp_path, phase):
 def test_tiles_of_the_shipped_model_do_not_show(tmp_path):
     """darktable fades over the whole overlap, so a tile's edge, a border to the network, counts a little:
     with a halo as long as the overlap of 32 by a tenth of the noise. Elsewhere there is no difference."""
-    convert("nano", tmp_path / "nano.dtmodel", noise=NOISE)
-    _, network = open_package((tmp_path / "nano.dtmodel").read_bytes(), tile=256)
+    convert("small", tmp_path / "small.dtmodel", noise=NOISE)
+    _, network = open_package((tmp_path / "small.dtmodel").read_bytes(), tile=256)
     mosaic = noisy_mosaic(620, 440)
     beyond = 2 * OVERLAP
-    whole = Denoiser.from_file("nano", "cpu", tile=2048)(np.pad(mosaic, beyond, "reflect"), NOISE)
+    whole = Denoiser.from_file("small", "cpu", tile=2048)(np.pad(mosaic, beyond, "reflect"), NOISE)
     whole = whole[beyond:-beyond, beyond:-beyond]
     difference = np.abs(restore(network, mosaic, "RGGB", tile=256).mosaic - whole)
     seam = 2 * (256 - 2 * OVERLAP)
@@ -198,7 +198,7 @@ def test_refusals_write_nothing(tmp_path, target, options, reason):
 def test_by_the_command_without_torch(tmp_path):
     """A shipped model in both forms at once, half precision inside the package too."""
     target = tmp_path / "night.onnx"
-    arguments = ["export", "nano", str(target), "--fp16", "--darktable", "--noise", "2e-3,3e-5"]
+    arguments = ["export", "small", str(target), "--fp16", "--darktable", "--noise", "2e-3,3e-5"]
     code = f"import sys; sys.argv = ['skdn', *{arguments!r}]\nfrom skdn_cli.main import skdn\n"
     refuse_search(loaded_by(code + "skdn(standalone_mode=False)"))
     package = target.with_suffix(".dtmodel").read_bytes()
@@ -217,8 +217,8 @@ def test_usage(tmp_path):
     for options, reason in (
         (["--noise", "auto"], "'auto' needs a picture"),
         (["--noise", "2"], "neither auto nor SHOT,READ"),
-        (["--licence", "MIT"], "nano states its licence itself"),
+        (["--licence", "MIT"], "small states its licence itself"),
     ):
-        result = CliRunner().invoke(skdn, ["export", "nano", str(tmp_path / "m.dtmodel"), *options])
+        result = CliRunner().invoke(skdn, ["export", "small", str(tmp_path / "m.dtmodel"), *options])
         assert result.exit_code == 2
         assert reason in result.output

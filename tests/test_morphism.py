@@ -10,6 +10,7 @@ from skdn_cli.main import skdn
 
 from sk_deploy.errors import ConfigError
 from sk_deploy.model_file import read_model
+from sk_deploy.models import find_model
 from sk_search.adopt import adopt
 from sk_search.distil import load_network
 from sk_search.layers import Block
@@ -131,13 +132,14 @@ def test_a_block_that_was_left_out_keeps_its_name(made: Path, tmp_path: Path) ->
 
 
 def test_a_level_without_blocks_is_not_deepened(tmp_path: Path) -> None:
-    """nano has lost the only one of encoder.1."""
+    """nano has lost both of encoder.1."""
     with pytest.raises(ConfigError, match=r"no blocks at level encoder.1: it has some at encoder.0, bottom"):
         adopt("nano", tmp_path / "run", deepen=("encoder.1",))
     assert not (tmp_path / "run").exists()
     adopt("nano", tmp_path / "run", deepen=("encoder.0", "bottom", "decoder.0", "decoder.1"))
     genotype = json.loads((tmp_path / "run" / "genotype.json").read_text())
-    assert genotype["left_out"] == ["encoder.1.0"]
-    assert genotype["added"] == ["encoder.0.1", "bottom.1", "decoder.0.1", "decoder.1.1"]
+    before = read_model(find_model("nano"))[1].genotype
+    assert genotype["left_out"] == before["left_out"]
+    assert genotype["added"] == [*before["added"], "encoder.0.2", "bottom.3", "decoder.0.2", "decoder.1.2"]
     net = load_network(tmp_path / "run", "distilled")
     assert not any(isinstance(module, Block) for module in net.encoder[1].modules())
