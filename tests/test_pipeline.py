@@ -207,7 +207,7 @@ def test_the_shipped_model(tmp_path: Path, half: bool, network_alone: None) -> N
         onnx.save(to_half(onnx.load(find_model("nano"))), path)
     denoiser = Denoiser(Session(path, "cpu", threads=1))
     tile = least_tile_px(denoiser.spec.halo, denoiser.spec.multiple)
-    counts, levels = raw(330, 275)
+    counts, levels = raw(430, 375)
     mosaic = normalise(counts, levels)
     for ensemble in (False, True):
         pipeline = open_pipeline(denoiser, mosaic.shape, "BGGR", tile, ensemble, np.float32, np.float32)
