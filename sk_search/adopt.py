@@ -27,7 +27,7 @@ from . import morphism
 from .conditioning import LAYERS, Stem
 from .config import NetConfig, RunConfig, StructureConfig
 from .distil import network_of
-from .layers import Block
+from .layers import blocks_of
 from .nets import Network
 from .presets import PRESETS
 from .proof import example, relative_difference, run_onnx
@@ -110,9 +110,8 @@ def _network(model: onnx.ModelProto, spec: ModelSpec, net_config: NetConfig, nam
             weight = weight - mean[..., None, None]
         module.weight.copy_(weight)
         module.bias.copy_(bias)
-    for module in net.modules():
-        if isinstance(module, Block):
-            module.balance()
+    for block in blocks_of(net).values():
+        block.balance()
     rescale_features(net, 1 / FEATURE_SCALE)
     difference = relative_difference(net(planes, noise).numpy(), run_onnx(model, planes, noise))
     if not difference <= _LIMIT:

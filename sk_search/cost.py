@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sk_deploy.errors import ConfigError
 
 from .conditioning import LAYERS, ContrastMask
-from .layers import Block, ConvReLU
+from .layers import Block, ConvReLU, blocks_of
 from .lut import LatencyTable, channels_read, sites
 from .superkernel import Choice, Superkernel
 
@@ -44,7 +44,7 @@ class CostModel:
     """
 
     def __init__(self, net: nn.Module, table: LatencyTable | None = None) -> None:
-        blocks = {name: m for name, m in net.named_modules() if isinstance(m, Block)}
+        blocks = blocks_of(net)
         places = sites(table.net) if table else {}
         if table and places.keys() != blocks.keys():
             raise ConfigError(

@@ -21,7 +21,7 @@ from sk_deploy.whole import whole
 from .checkpoint import load_checkpoint
 from .config import NetConfig, RunConfig
 from .cost import network_cost
-from .layers import Block
+from .layers import blocks_of
 from .lut import LatencyTable, sites
 from .nets import Network, build_network, build_supernet, superconvs
 from .record import read_record
@@ -37,9 +37,8 @@ GENOTYPE_SCHEMA = 1
 def cut(net: Network, choices: dict[str, Choice]) -> Network:
     """The fixed network that equals the supernet under `choices`; the supernet is left as it is."""
     fixed = copy.deepcopy(net)
-    for name, block in list(fixed.named_modules()):
-        if isinstance(block, Block):
-            block.distil(choices[f"{name}.conv1"], choices[f"{name}.conv2"])
+    for name, block in blocks_of(fixed).items():
+        block.distil(choices[f"{name}.conv1"], choices[f"{name}.conv2"])
     return fixed
 
 

@@ -35,7 +35,7 @@ from .evaluate import denoise_mosaic, self_ensemble
 from .finetune import trained_stage
 from .halo import measure_halo
 from .idle import LIMIT, leave_out_idle
-from .layers import Block
+from .layers import blocks_of
 from .morphism import shortened
 from .mosaics import sample_mosaics
 from .nets import Network
@@ -152,9 +152,8 @@ def to_onnx(net: Network, blind: bool) -> onnx.ModelProto:
     """
     net = copy.deepcopy(net)
     rescale_features(net, FEATURE_SCALE)
-    for module in net.modules():
-        if isinstance(module, Block):
-            module.fold()
+    for block in blocks_of(net).values():
+        block.fold()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it names every package that it could use
     planes, noise = example(2, 64)
     axes = {0: "batch", 2: "height", 3: "width"}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .config import RunConfig
 from .dead_leaves import dead_leaves
-from .layers import Block
+from .layers import blocks_of
 from .mosaics import pack, sample_mosaics
 from .nets import Network, leave_out
 from .noise_synthesis import add_noise, sample_noise_levels
@@ -59,8 +59,7 @@ def dead_blocks(net: nn.Module) -> Iterator[list[str]]:
         block.conv2.register_forward_hook(
             lambda module, inputs, y, name=name: fires.update({name: max(fires.get(name, 0.0), _share(y))})
         )
-        for name, block in net.named_modules()
-        if isinstance(block, Block)
+        for name, block in blocks_of(net).items()
     ]
     dead: list[str] = []
     try:

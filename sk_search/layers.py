@@ -203,3 +203,8 @@ def _relu(x: Tensor) -> Tensor:
     if y.requires_grad and y.device.type == "cpu":
         y.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
     return y
+
+
+def blocks_of(net: nn.Module) -> dict[str, Block]:
+    """Name -> block, in order of construction."""
+    return {name: module for name, module in net.named_modules() if isinstance(module, Block)}

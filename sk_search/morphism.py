@@ -15,7 +15,7 @@ from sk_deploy.errors import ConfigError
 
 from .config import NetConfig
 from .distil import costs_of, network_of, stated
-from .layers import Block, ConvReLU
+from .layers import ConvReLU, blocks_of
 from .nets import Network, leave_out
 
 
@@ -24,7 +24,7 @@ def take_out(genotype: dict[str, Any], net: Network, block: str) -> dict[str, An
 
     Raises ConfigError for a block that the network does not have.
     """
-    if block not in (blocks := _blocks(net)):
+    if block not in (blocks := blocks_of(net)):
         raise ConfigError(f"the network has no block {block}: it has {', '.join(blocks)}")
     leave_out(net, [block])
     return shortened(genotype, net, [block])
@@ -75,7 +75,7 @@ def deepen(
     exactly that, but at a high learning rate its ReLUs die before it helps. Raises ConfigError for a level
     without a block.
     """
-    last = {name.rpartition(".")[0]: name for name in _blocks(net)}  # of several, the one named last stays
+    last = {name.rpartition(".")[0]: name for name in blocks_of(net)}  # of several, the one named last stays
     if level not in last:
         raise ConfigError(f"the network has no blocks at level {level}: it has some at {', '.join(last)}")
     entries = {entry["name"]: entry for entry in genotype["superkernels"]}
@@ -95,7 +95,3 @@ def deepen(
     half.alpha.mul_(0.5)
     twice.get_submodule(added).load_state_dict(half.state_dict())
     return {**deeper, **costs_of(twice)}, twice, config
-
-
-def _blocks(net: Network) -> list[str]:
-    return [name for name, module in net.named_modules() if isinstance(module, Block)]

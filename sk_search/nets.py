@@ -15,7 +15,7 @@ from .baselines import FixedSuperkernel
 from .compact_unet import CompactUNet
 from .config import NetConfig, StructureConfig
 from .filterwise import FilterwiseAttentionSuperkernel, FilterwiseSuperkernel
-from .layers import CONVOLUTIONS, Block, ConvReLU, SuperConvReLU
+from .layers import CONVOLUTIONS, ConvReLU, SuperConvReLU, blocks_of
 from .prefix import CoupledSuperkernel, FactorizedSuperkernel, JointSuperkernel
 from .skipinit_unet import SkipInitUNet
 from .superkernel import Choice
@@ -66,8 +66,7 @@ def build_network(config: NetConfig, choices: Mapping[str, Choice], left_out: It
         return ConvReLU(channels_in, len(choice.filters), choice.kernel)
 
     net = ARCHS[config.arch](config, make_conv)
-    blocks = {name for name, module in net.named_modules() if isinstance(module, Block)}
-    leave_out(net, [*left_out, *(blocks - named)])
+    leave_out(net, [*left_out, *(blocks_of(net).keys() - named)])
     return net
 
 

@@ -67,7 +67,7 @@ def _paper(name: str, net: NetConfig) -> RunConfig:
 
 
 def nano() -> RunConfig:
-    """A third of a 4 GMAC separable network's time on a CPU, half a megabyte, once four blocks are out.
+    """A third of a 4 GMAC separable network's time on a CPU, half a megabyte, once some blocks are out.
 
     As it was found: its levels come up by nearest neighbours. Two blocks a level, because at level 0 of the
     decoder a second one, of 1×1, is worth 0.1 dB in 6 % of the time, more than any 3×3 that costs as much.
