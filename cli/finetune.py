@@ -97,14 +97,17 @@ def command(
 
     from sk_search.adopt import adopt
     from sk_search.finetune import ensemble_gain, finetune
-    from sk_search.parallel import is_main
+    from sk_search.parallel import is_main, joined, share
     from sk_search.record import read_record
 
     from .training_progress import training_progress
 
+    ctx.with_resource(joined())
     if model is not None:
         run = out or Path("runs") / model.stem
-        adopt(model, run, data, without, enlarge, deepen)
+        if is_main():
+            adopt(model, run, data, without, enlarge, deepen)
+        share(None)  # the others wait for the run
     try:
         with training_progress() as report:
             folder = finetune(

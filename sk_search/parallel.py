@@ -43,8 +43,8 @@ def is_main() -> bool:
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Within the group of processes; on CUDA, with a GPU of its own for each."""
-    if world() == 1:
+    """Within the group of processes, joined once; on CUDA, with a GPU of its own for each."""
+    if world() == 1 or dist.is_initialized():
         yield
         return
     if torch.cuda.is_available():

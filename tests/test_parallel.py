@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from skdn_cli.finetune import command as finetune_command
 from training_runs import Interrupted, assert_same_run, interrupt_at, small_config, spawn
 
 from sk_deploy.errors import ConfigError
@@ -161,6 +162,18 @@ def _check_collectives():
         assert spread(spread(config)) == spread(config)
         with pytest.raises(ConfigError, match="1 random stream, which 2 processes cannot share"):
             own_shards(1)
+
+
+def test_one_makes_the_run_of_a_model(tmp_path):
+    """`torchrun ... skdn finetune MODEL`: two would each find the other's folder taken."""
+    run = tmp_path / "run"
+    options = ["nano", "--out", str(run), "--steps", "1", "--patch", "96"]
+    assert together(_finetune, options) == [0, 0]
+    assert [record["step"] for record in records(run / "finetuned", "validation")] == [0, 1]
+
+
+def _finetune(options):
+    finetune_command.main(options)
 
 
 @pytest.mark.slow
