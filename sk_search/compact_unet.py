@@ -8,7 +8,8 @@ sensor pixels, two cores with AVX-512): 160 against 73 GMAC/s, of 250 that its c
 
 A level comes up by a transposed convolution, which gives each of a cell's four pixels values of its own.
 Nearest neighbours give all four the same, in 5 to 10 % less time. From scratch, 12 GMAC, 1,500 steps, one
-seed: 0.16 dB less at shot 3.5e-3, 0.36 dB less at 2e-2.
+seed: 0.16 dB less at shot 3.5e-3, 0.36 dB less at 2e-2. Before four blocks of 1×1 they lose nothing: 6 GMAC,
+3,000 steps of 128 px, one seed, 0.03 dB more.
 """
 
 from __future__ import annotations
