@@ -39,7 +39,7 @@ import click
     multiple=True,
     metavar="LEVEL",
     help="With MODEL: give this level, such as decoder.0, a block more first: its last one becomes two of "
-    "half its strength. Until they learn that costs small 0.2 dB at every level, nano 0.6 at encoder.0 and "
+    "half its strength. Until they learn that costs small 0.04 to 0.17 dB, nano 0.6 at encoder.0 and "
     "2.7 at decoder.0. May be given several times.",
 )
 @click.option(

@@ -173,8 +173,7 @@ def _pixels_per_mp(net: nn.Module) -> tuple[dict[str, float], float]:
     """Pixels that each block computes for a raw megapixel, and all multiply-accumulates elsewhere."""
     block_pixels: dict[str, float] = {}
     fixed_macs = 0.0
-    modules = dict(net.named_modules())
-    blocks = [name for name, module in modules.items() if isinstance(module, Block)]
+    blocks = blocks_of(net)
 
     def counter(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -191,7 +190,7 @@ def _pixels_per_mp(net: nn.Module) -> tuple[dict[str, float], float]:
 
     hooks = [
         module.register_forward_hook(counter(name))
-        for name, module in modules.items()
+        for name, module in net.named_modules()
         if name in blocks
         or (isinstance(module, (*LAYERS, ContrastMask)) and not any(name.startswith(f"{b}.") for b in blocks))
     ]
