@@ -3,12 +3,14 @@
 Encoder levels go down on the left, decoder levels up on the right, skips between. One box a superkernel: its
 outline is as high as the filters it could have had, its filling is the filters it kept (each at its index, so
 scattered filters look scattered), its colour the kernel size. The bar below is the probability of that slice.
+Blocks that were left out since are pale.
 """
 
 from __future__ import annotations
 
 from html import escape
 from itertools import groupby
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ _BOX, _GAP, _PAD, _BLOCK_GAP, _OUT = 46, 14, 13, 8, 6  # widths, in SVG units
 _TALLEST, _SHORTEST = 92, 12  # box outlines
 _LABELS = 72  # below a box: bar, kernel, filters, probability, entropy
 _HEADING, _ROW_GAP, _INDENT, _MARGIN = 22, 36, 54, 16
+_LINE = 3  # blocks side by side; those of a longer level go on below, as words do
 _STEP_WIDTH = 156
 _JOIN_WIDTH = 3 * (_STEP_WIDTH + 26) + 110
 
@@ -31,6 +34,7 @@ _STYLE = """
 .skdn-net .track{fill:currentColor;fill-opacity:.14}
 .skdn-net .max{fill:none;stroke:currentColor;stroke-opacity:.4}
 .skdn-net .unsure{stroke:#d6453d;stroke-opacity:1;stroke-dasharray:3 2;stroke-width:1.6}
+.skdn-net .out{opacity:.3}
 .skdn-net .fixed{fill:currentColor;fill-opacity:.28}
 .skdn-net .flow{fill:none;stroke:currentColor;stroke-opacity:.6;stroke-width:1.3}
 .skdn-net .skip{stroke-dasharray:5 4}
@@ -48,12 +52,11 @@ def draw_architecture(genotype: dict[str, Any]) -> str:
     """A genotype (the dict of `genotype.json`) as SVG text. Raises ModelError for a damaged one."""
     found = genes(genotype)
     scale = _TALLEST / max((gene.max_filters for gene in found), default=1)
-    widths = genotype.get("net", {}).get("widths", [])
     kernels = sorted({k for gene in found for k in gene.kernels})
-    legend, width = _legend(kernels)
+    legend, width = _legend(kernels, bool(genotype.get("left_out")))
     drawings, y = [], 0.0
     for network, members in groupby(found, key=lambda gene: gene.place.network):
-        drawing = _UNet(network, list(members), widths, scale)
+        drawing = _UNet(network, list(members), genotype, scale)
         drawings.append((drawing, y))
         y += drawing.height
         width = max(width, drawing.width)
@@ -88,27 +91,40 @@ class _Row:
 
     def __init__(self, title: str, members: list[Gene]) -> None:
         self.title = title
-        self.blocks = [list(block) for _, block in groupby(members, key=lambda gene: gene.place.block)]
+        blocks = [list(block) for _, block in groupby(members, key=lambda gene: gene.place.block)]
+        lines = max(ceil(len(blocks) / _LINE), 1)
+        each = max(ceil(len(blocks) / lines), 1)
+        self.lines = [blocks[at : at + each] for at in range(0, len(blocks), each)]
         self.x = self.y = 0.0
 
     @property
     def width(self) -> float:
-        return sum(_block_width(block) for block in self.blocks) + _BLOCK_GAP * (len(self.blocks) - 1)
+        widths = [sum(map(_block_width, line)) + _BLOCK_GAP * (len(line) - 1) for line in self.lines]
+        return max(widths, default=0.0)
 
     @property
     def right(self) -> float:
         return self.x + self.width
 
-    def box_height(self, scale: float) -> float:
-        return max(_outline(gene, scale) for block in self.blocks for gene in block)
+    def line_height(self, scale: float) -> float:
+        return _LABELS + max(_outline(gene, scale) for line in self.lines for block in line for gene in block)
+
+    def height(self, scale: float) -> float:
+        """Of all lines, and the gaps between them."""
+        if not self.lines:
+            return _LABELS
+        return len(self.lines) * (self.line_height(scale) + _BLOCK_GAP) - _BLOCK_GAP
 
 
 class _UNet:
     """The layout of one U-Net. Rows from the top: level 0, 1, ..., the bottom."""
 
-    def __init__(self, network: str, members: list[Gene], widths: list[int], scale: float) -> None:
+    def __init__(self, network: str, members: list[Gene], genotype: dict[str, Any], scale: float) -> None:
         self.scale = scale
         self.network = network
+        self.way_up = _way_up(genotype)
+        self.left_out = frozenset(genotype.get("left_out", ()))
+        widths = genotype.get("net", {}).get("widths", [])
         by_side = {
             (side, level): list(group)
             for (side, level), group in groupby(members, key=lambda gene: (gene.place.side, gene.place.level))
@@ -138,7 +154,7 @@ class _UNet:
         self.height = y + self._height(self.bottom) + 12
 
     def _height(self, *rows: _Row) -> float:
-        return max((row.box_height(self.scale) for row in rows if row.blocks), default=0) + _LABELS + _HEADING
+        return max(row.height(self.scale) for row in rows) + _HEADING
 
     def svg(self) -> str:
         parts = [self._frame()]
@@ -157,7 +173,7 @@ class _UNet:
         for above, below in zip(self.decoder, [*self.decoder[1:], self.bottom], strict=True):
             x, end = above.x + 18, self._under(above)
             parts.append(_arrow(f"M{x:g} {below.y:g}V{end:g}", x, end, "up"))
-            parts.append(_text(x + 7, below.y - _ROW_GAP / 2 + 4, "pixel shuffle", "soft"))
+            parts.append(_text(x + 7, below.y - _ROW_GAP / 2 + 4, self.way_up, "soft"))
         return "".join(parts)
 
     def _under(self, row: _Row) -> float:
@@ -199,21 +215,36 @@ class _UNet:
         )
 
     def _row(self, row: _Row, height: float) -> str:
-        if not row.blocks:
+        if not row.lines:
             return ""
         parts = [
             _rect(row.x, row.y, row.width, height, "group"),
             _text(row.x + 9, row.y + 15, row.title, "soft"),
         ]
-        x, base = row.x, row.y + height - _LABELS
-        for block in row.blocks:
-            x += _PAD
-            for gene in block:
-                parts.append(_box(gene, x, base, self.scale))
-                x += _BOX + _GAP
-            parts.append(_rect(x, base - 20, _OUT, 20, "fixed"))
-            x += _OUT + _PAD + _BLOCK_GAP
+        one = row.line_height(self.scale)
+        base = row.y + height - row.height(self.scale) + one - _LABELS
+        for line in row.lines:
+            x = row.x
+            for block in line:
+                parts.append(self._block(block, x + _PAD, base))
+                x += _block_width(block) + _BLOCK_GAP
+            base += one + _BLOCK_GAP
         return "".join(parts)
+
+    def _block(self, block: list[Gene], x: float, base: float) -> str:
+        """A block's boxes on the line y = base, and its output convolution."""
+        parts = [_box(gene, x + n * (_BOX + _GAP), base, self.scale) for n, gene in enumerate(block)]
+        parts.append(_rect(x + len(block) * (_BOX + _GAP), base - 20, _OUT, 20, "fixed"))
+        drawn = "".join(parts)
+        name, _, _ = block[0].name.rpartition(".")
+        return f'<g class="out">{drawn}</g>' if name in self.left_out else drawn
+
+
+def _way_up(genotype: dict[str, Any]) -> str:
+    """How a level comes up: the compact U-Net's choice; the paper's networks have none."""
+    if genotype.get("arch") != "compact-unet":
+        return "pixel shuffle"
+    return {"nearest": "nearest neighbours"}.get(genotype.get("net", {}).get("up"), "transposed convolution")
 
 
 def _join(count: int) -> str:
@@ -320,13 +351,14 @@ def _moved(markup: str, x: float, y: float) -> str:
     return f'<g transform="translate({x:g} {y:g})">{markup}</g>'
 
 
-def _legend(kernels: list[int]) -> tuple[str, float]:
+def _legend(kernels: list[int], left_out: bool) -> tuple[str, float]:
     """The key to the drawing, and its width."""
     swatches = [
         *({"fill": kernel_colour(k), "note": f"{k}×{k}"} for k in kernels),
         {"style": "max", "note": "filters it could have"},
         {"style": "max unsure", "note": "undecided"},
         {"style": "fixed", "note": "output convolution, not searched"},
+        *([{"style": "fixed out", "note": "pale: left out since"}] if left_out else []),
     ]
     parts, x = [], float(_MARGIN)
     for swatch in swatches:

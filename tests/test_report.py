@@ -101,7 +101,7 @@ def test_drawing_has_one_box_a_superkernel(widths: tuple[int, ...], blocks: int,
         )
 
 
-@pytest.mark.parametrize("blocks", [1, 2, 4])
+@pytest.mark.parametrize("blocks", [1, 2, 4, 10])
 def test_drawn_boxes_do_not_overlap_and_stay_inside(blocks: int) -> None:
     svg = draw_architecture(make_genotype((64, 128, 192), blocks))
     _, _, width, height = map(float, ET.fromstring(svg).get("viewBox", "").split())
@@ -161,6 +161,36 @@ def test_several_subnetworks_are_drawn_one_below_the_other() -> None:
     assert len(boxes(both)) == 12
     heights = [float(root.get("viewBox", "").split()[3]) for root in (alone, ET.fromstring(both))]
     assert heights[1] > 1.7 * heights[0]
+
+
+def test_many_blocks_go_on_below() -> None:
+    """A card is some 900 pixels wide: what is drawn wider is shrunk until nobody can read it."""
+    three, ten = (ET.fromstring(draw_architecture(make_genotype((48, 64), blocks))) for blocks in (3, 10))
+    assert three.get("width") == ten.get("width")
+
+
+def test_blocks_that_were_left_out_are_pale() -> None:
+    genotype = make_genotype((16, 32), blocks=2)
+    assert "left out since" not in draw_architecture(genotype)
+    drawing = draw_architecture({**genotype, "left_out": ["bottom.1"]})
+    assert "left out since" in drawing
+    pale = [g for g in ET.fromstring(drawing).iter(f"{SVG}g") if g.get("class") == "out"]
+    assert [[*boxes(ET.tostring(g, "unicode"))] for g in pale] == [["bottom.1.conv1", "bottom.1.conv2"]]
+
+
+@pytest.mark.parametrize(
+    ("arch", "up", "said"),
+    [
+        ("compact-unet", "nearest", "nearest neighbours"),
+        ("compact-unet", "transposed", "transposed convolution"),
+        ("skipinit-unet", "transposed", "pixel shuffle"),
+    ],
+)
+def test_the_way_up_is_the_networks_own(arch: str, up: str, said: str) -> None:
+    genotype = make_genotype((16, 32))
+    drawing = draw_architecture({**genotype, "arch": arch, "net": {**genotype["net"], "up": up}})
+    ways = {"nearest neighbours", "transposed convolution", "pixel shuffle"}
+    assert ways & {text.text for text in ET.fromstring(drawing).iter(f"{SVG}text")} == {said}
 
 
 def test_choices_come_in_forward_order() -> None:
