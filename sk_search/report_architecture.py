@@ -236,15 +236,16 @@ class _UNet:
         parts = [_box(gene, x + n * (_BOX + _GAP), base, self.scale) for n, gene in enumerate(block)]
         parts.append(_rect(x + len(block) * (_BOX + _GAP), base - 20, _OUT, 20, "fixed"))
         drawn = "".join(parts)
-        name, _, _ = block[0].name.rpartition(".")
-        return f'<g class="out">{drawn}</g>' if name in self.left_out else drawn
+        pale = block[0].name.rpartition(".")[0] in self.left_out
+        return f'<g class="out">{drawn}</g>' if pale else drawn
 
 
 def _way_up(genotype: dict[str, Any]) -> str:
     """How a level comes up: the compact U-Net's choice; the paper's networks have none."""
     if genotype.get("arch") != "compact-unet":
         return "pixel shuffle"
-    return {"nearest": "nearest neighbours"}.get(genotype.get("net", {}).get("up"), "transposed convolution")
+    nearest = genotype.get("net", {}).get("up") == "nearest"
+    return "nearest neighbours" if nearest else "transposed convolution"
 
 
 def _join(count: int) -> str:
