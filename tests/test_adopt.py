@@ -8,10 +8,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from click.testing import CliRunner, Result
-from skdn_cli.main import skdn
+from command_line import invoke, succeed
 
-from sk_deploy.errors import ConfigError, ModelError
+from sk_deploy.errors import ConfigError, ModelError, SkdnError
 from sk_deploy.model_file import read_model
 from sk_deploy.spec import METADATA_KEY
 from sk_search.adopt import adopt
@@ -20,11 +19,6 @@ from sk_search.distil import load_network
 from sk_search.finetune import finetune
 from sk_search.layers import Block, ConvReLU
 from sk_search.proof import example, relative_difference, run_onnx
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(skdn, [str(a) for a in arguments])
-
 
 pytestmark = pytest.mark.usefixtures("adopted_for_seconds")
 
@@ -47,12 +41,10 @@ def test_a_model_is_trained_on_and_exported(made: Path, tmp_path: Path) -> None:
         assert cv2.imwrite(str(tmp_path / "photographs" / f"{i}.png"), picture)
     source = ["--data", tmp_path / "photographs"]
     less = ["--without", "bottom.0"]
-    result = run("finetune", made, "--out", tmp_path / "mine", *source, *less, "--steps", 2)
-    assert result.exit_code == 0, result.output
-    assert f"skdn export {tmp_path / 'mine'}" in result.output
-    assert run("finetune", tmp_path / "mine", "--resume", "--steps", 4).exit_code == 0
-    result = run("export", tmp_path / "mine", tmp_path / "second.onnx")
-    assert result.exit_code == 0, result.output
+    out = succeed("finetune", made, "--out", tmp_path / "mine", *source, *less, "--steps", 2)
+    assert f"skdn export {tmp_path / 'mine'}" in out
+    succeed("finetune", tmp_path / "mine", "--resume", "--steps", 4)
+    succeed("export", tmp_path / "mine", tmp_path / "second.onnx")
     first, second = (read_model(path)[1] for path in (made, tmp_path / "second.onnx"))
     assert second.genotype["superkernels"] == first.genotype["superkernels"]
     assert second.genotype["adopted"] == "first"
@@ -66,21 +58,20 @@ def test_a_model_is_trained_on_and_exported(made: Path, tmp_path: Path) -> None:
 
 def test_learning_rate_and_patch_are_the_callers(made: Path, tmp_path: Path) -> None:
     mine, chosen = tmp_path / "mine", ("--learning-rate", 0.004, "--patch", 48)
-    result = run("finetune", made, "--out", mine, *chosen, "--steps", 1)
-    assert result.exit_code == 0, result.output
+    succeed("finetune", made, "--out", mine, *chosen, "--steps", 1)
     config = json.loads((mine / "finetuned" / "config.json").read_text())
     assert (config["learning_rate"], config["patch_px"]) == (0.004, 48)
     with pytest.raises(ConfigError, match=r"begun with learning_rate 0\.004, not 0\.002"):
         finetune(mine, learning_rate=0.002, resume=True)
     with pytest.raises(ConfigError, match=r"begun with patch_px 48, not 32"):
         finetune(mine, patch_px=32, resume=True)
-    assert run("finetune", mine, "--resume", "--steps", 2).exit_code == 0
+    succeed("finetune", mine, "--resume", "--steps", 2)
 
 
 @pytest.mark.parametrize("rate", [1e-30, 0.004])
 def test_a_training_that_gained_nothing_says_so(made: Path, tmp_path: Path, rate: float) -> None:
     mine = tmp_path / "mine"
-    result = run("finetune", made, "--out", mine, "--learning-rate", rate, "--steps", 2)
+    result = invoke("finetune", made, "--out", mine, "--learning-rate", rate, "--steps", 2)
     rows = [json.loads(line) for line in (mine / "finetuned" / "metrics.jsonl").read_text().splitlines()]
     start, *later = (row["psnr_db"] for row in rows if row["kind"] == "validation")
     gained = max(later) > start
@@ -90,7 +81,7 @@ def test_a_training_that_gained_nothing_says_so(made: Path, tmp_path: Path, rate
 
 def test_the_last_weights_are_exported_where_asked_for(made: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
-    assert run("finetune", made, "--out", mine, "--learning-rate", 1e-30, "--steps", 1).exit_code == 0
+    succeed("finetune", made, "--out", mine, "--learning-rate", 1e-30, "--steps", 1)
     state = torch.load(mine / "finetuned" / "last.pt", weights_only=True)
     for part in ("net", "kept"):
         if state[part]:
@@ -99,8 +90,7 @@ def test_the_last_weights_are_exported_where_asked_for(made: Path, tmp_path: Pat
     planes, noise = example(2, 64)
     outputs = []
     for name, last in (("best", []), ("last", ["--last"])):
-        result = run("export", mine, tmp_path / f"{name}.onnx", *last)
-        assert result.exit_code == 0, result.output
+        succeed("export", mine, tmp_path / f"{name}.onnx", *last)
         outputs.append(run_onnx(onnx.load(tmp_path / f"{name}.onnx"), planes, noise))
     expected = run_onnx(onnx.load(made), planes, noise)
     with torch.no_grad():
@@ -113,8 +103,8 @@ def test_the_last_weights_are_exported_where_asked_for(made: Path, tmp_path: Pat
 @pytest.mark.parametrize("made", ["skipinit-unet"], indirect=True)
 def test_a_network_without_a_mask_gets_none(made: Path, tmp_path: Path) -> None:
     adopt(made, tmp_path / "mine")
-    result = run("export", tmp_path / "mine", tmp_path / "masked.onnx", "--masked-from", 0.5)
-    assert "a skipinit-unet conditioned by anscombe masks nothing" in str(result.exception)
+    with pytest.raises(SkdnError, match="a skipinit-unet conditioned by anscombe masks nothing"):
+        invoke("export", tmp_path / "mine", tmp_path / "masked.onnx", "--masked-from", 0.5)
     assert not (tmp_path / "masked.onnx").exists()
     assert not (tmp_path / "mine" / "finetuned").exists()  # refused before any training
 
@@ -122,9 +112,8 @@ def test_a_network_without_a_mask_gets_none(made: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("made", ["compact-unet"], indirect=True)
 def test_a_mask_of_another_contrast_is_exported_and_trained_on(made: Path, tmp_path: Path) -> None:
     mine, masked = tmp_path / "mine", tmp_path / "masked.onnx"
-    assert run("finetune", made, "--out", mine, "--learning-rate", 1e-30, "--steps", 1).exit_code == 0
-    result = run("export", mine, masked, "--masked-from", 0.5)
-    assert result.exit_code == 0, result.output
+    succeed("finetune", made, "--out", mine, "--learning-rate", 1e-30, "--steps", 1)
+    succeed("export", mine, masked, "--masked-from", 0.5)
     assert read_model(masked)[1].genotype["net"]["masked_from"] == 0.5
     planes, noise = example(2, 64)
     expected = load_network(mine, "finetuned").eval()
@@ -134,7 +123,7 @@ def test_a_mask_of_another_contrast_is_exported_and_trained_on(made: Path, tmp_p
     assert relative_difference(output, expected(planes, noise).detach().numpy()) <= 1e-5
     assert np.abs(output - whole).max() > 1e-4
     adopt(masked, tmp_path / "again")
-    refused = run("export", masked, tmp_path / "other.onnx", "--masked-from", 9)
+    refused = invoke("export", masked, tmp_path / "other.onnx", "--masked-from", 9)
     assert refused.exit_code == 2
     assert "has its mask already: --masked-from is for a run" in refused.output
 
@@ -184,10 +173,10 @@ def test_a_run_keeps_its_place_and_data(made: Path, tmp_path: Path) -> None:
         ["--enlarge", "x"],
         ["--deepen", "bottom"],
     ):
-        result = run("finetune", tmp_path, *option)
+        result = invoke("finetune", tmp_path, *option)
         assert result.exit_code == 2
         assert "are for a MODEL" in result.output
-    assert "give its folder" in run("finetune", made, "--resume").output
+    assert "give its folder" in invoke("finetune", made, "--resume").output
     with pytest.raises(ConfigError, match="holds a run already"):
         adopt(made, tmp_path)
 

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import onnx_models as models
 import pytest
-from click.testing import CliRunner
-from skdn_cli.main import main, skdn
+from command_line import succeed
+from skdn_cli.main import main
 
 from sk_deploy import Denoiser
 from sk_search.bench_set import LEVELS, photograph_bench
@@ -39,11 +39,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(*arguments: object) -> str:
-    words = ["eval", *map(str, arguments), "--provider", "cpu"]
-    result = CliRunner().invoke(skdn, words, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
+def run(*words: object) -> str:
+    return succeed("eval", *words, "--provider", "cpu")
 
 
 @pytest.mark.usefixtures("network_alone")

@@ -10,17 +10,17 @@ from xml.etree import ElementTree
 
 import onnx
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from command_line import invoke
 from onnx import TensorProto, helper
-from skdn_cli.show import command
 from synthetic_run import lines, make_genotype, make_run, search_rows, write
 
 from sk_deploy.errors import ConfigError, ModelError
 from sk_deploy.spec import METADATA_KEY, ModelSpec
 
 
-def show(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=False)
+def show(*words: object) -> Result:
+    return invoke("show", *words)
 
 
 def make_model(path: Path, **facts: object) -> Path:

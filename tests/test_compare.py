@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
-from skdn_cli.show import command
+from click.testing import Result
+from command_line import invoke
 from synthetic_run import lines, make_run, write
 
 from sk_deploy.errors import ConfigError, SkdnError
@@ -39,8 +39,8 @@ def by_name(comparison: Comparison) -> dict[str, object]:
     return {group.name: group for group in comparison.groups}
 
 
-def show(*arguments: object) -> Result:
-    return CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=False)
+def show(*words: object) -> Result:
+    return invoke("show", *words)
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_show_compares_text_json_and_page(folder: Path) -> None:
 
 
 def test_a_page_is_for_several_runs(folder: Path) -> None:
-    result = CliRunner().invoke(command, [str(folder / "joint-0"), "--html", str(folder / "x.html")])
+    result = show(folder / "joint-0", "--html", folder / "x.html")
     assert result.exit_code == 2
     assert "several runs" in result.output
 

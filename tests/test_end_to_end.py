@@ -5,19 +5,11 @@ import json
 import numpy as np
 import pytest
 import rawpy
-from click.testing import CliRunner
-from skdn_cli.main import skdn
+from command_line import invoke, succeed
 
 from sk_deploy import NoiseProfile, read_raw, write_dng
 from sk_deploy.model_file import read_model
 from sk_search.config import ARCHS, BASELINES, MODES, TYPES
-
-
-def run(*arguments):
-    """One `skdn` command that must succeed; its standard output."""
-    result = CliRunner().invoke(skdn, [str(a) for a in arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 @pytest.mark.parametrize(
@@ -41,15 +33,15 @@ def test_search_export_denoise(tmp_path, kind, mode, arch):
     structure = ["--type", kind, "--mode", mode, "--arch", arch]
     if kind in BASELINES and kind != "none":  # networks of a given cost
         structure += ["--target-macs", 5 if arch == "compact-unet" else 24]
-    out = run("search", *structure, "--preset", "tiny", "--steps", 6, "--out", found)
+    out = succeed("search", *structure, "--preset", "tiny", "--steps", 6, "--out", found)
     assert f"skdn export {found}" in out
-    assert "encoder.0.0.conv1" in run("distil", found)
-    run("finetune", found, "--steps", 6)
-    assert "next: skdn denoise" in run("export", found, model, "--licence", "CC0-1.0")
+    assert "encoder.0.0.conv1" in succeed("distil", found)
+    succeed("finetune", found, "--steps", 6)
+    assert "next: skdn denoise" in succeed("export", found, model, "--licence", "CC0-1.0")
     assert (found / "report.html").stat().st_size > 10_000
     parity = json.loads((found / "export" / "parity.json").read_text())
     assert all(parity[name] <= limit for name, limit in parity["limits"].items())
-    assert json.loads(run("show", model, "--json"))["licence"] == "CC0-1.0"
+    assert json.loads(succeed("show", model, "--json"))["licence"] == "CC0-1.0"
     pooling = "none" if arch != "attention-unet" else "66×66 packed pixels"
     assert read_model(model)[1].pooling == pooling
 
@@ -58,20 +50,20 @@ def test_search_export_denoise(tmp_path, kind, mode, arch):
     raw = read_raw(tmp_path / "shot.npy", "GBRG")
     noise = NoiseProfile(1e-3, 1e-5)
     write_dng(raw, raw.mosaic, tmp_path / "shot.dng", noise=noise, strength=0.0, software="test")
-    run("denoise", tmp_path / "shot.dng", "--model", model, "--ensemble", "--provider", "cpu")
+    succeed("denoise", tmp_path / "shot.dng", "--model", model, "--ensemble", "--provider", "cpu")
     with rawpy.imread(str(tmp_path / "shot_denoised.dng")) as opened:
         assert opened.raw_image_visible.shape == mosaic.shape
 
 
 def test_resume_takes_no_other_option(tmp_path):
-    result = CliRunner().invoke(skdn, ["search", "--resume", "--out", str(tmp_path), "--steps", "5"])
+    result = invoke("search", "--resume", "--out", tmp_path, "--steps", 5)
     assert result.exit_code == 2
     assert "--resume" in result.output
 
 
 @pytest.mark.slow
 def test_demo_gains_four_decibels(tmp_path):
-    facts = json.loads(run("demo", "--out", tmp_path / "demo", "--json"))
+    facts = json.loads(succeed("demo", "--out", tmp_path / "demo", "--json"))
     psnr_db = facts["psnr_db"]
     assert psnr_db["denoised"] > psnr_db["noisy"] + 4
     assert psnr_db["with self-ensemble"] > psnr_db["denoised"]

@@ -14,9 +14,9 @@ import onnx_models as models
 import pytest
 import scipy.io
 import sidd_layouts as sidd
-from click.testing import CliRunner
+from command_line import succeed
 from numpy.typing import NDArray
-from skdn_cli.main import main, skdn
+from skdn_cli.main import main
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from sk_deploy import Denoiser, estimate_noise
@@ -72,10 +72,8 @@ def direct(x: NDArray, clean: NDArray) -> tuple[float, float]:
     return psnr, structural_similarity(x, clean, data_range=1.0, **window)
 
 
-def run(*arguments: object) -> str:
-    result = CliRunner().invoke(skdn, ["eval", *map(str, arguments)], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
+def run(*words: object) -> str:
+    return succeed("eval", *words)
 
 
 # -- figures ----------------------------------------------------------------------------------------------
@@ -339,9 +337,8 @@ def test_from_sidds_scenes_to_a_measured_model(tmp_path: Path) -> None:
         ("export", found, model),
     ):
         if arguments[0] == "finetune":
-            CliRunner().invoke(skdn, ["distil", str(found)], catch_exceptions=False)
-        result = CliRunner().invoke(skdn, [str(a) for a in arguments], catch_exceptions=False)
-        assert result.exit_code == 0, result.output
+            succeed("distil", found)
+        succeed(*arguments)
     facts = json.loads(run(model, tmp_path / "blocks", "--provider", "cpu", "--json"))
     assert facts["mean"][SINGLE]["psnr_db"] > 20
     assert facts["noise_sources"] == {"estimate": 32}

@@ -9,8 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import sidd_layouts as sidd
-from click.testing import CliRunner
-from skdn_cli.main import skdn
+from command_line import succeed
 
 from sk_deploy import NoiseProfile, RawError, read_raw
 from sk_deploy.mat import read_mat
@@ -154,9 +153,7 @@ def test_a_mosaic_alone_needs_its_pattern(tmp_path: Path) -> None:
 def test_denoise_takes_a_mat_mosaic(tmp_path: Path) -> None:
     _, noisy = sidd.mosaic_pair((64, 80), "GBRG", seed=1)
     sidd.write_hdf5(tmp_path / "shot.mat", x=noisy)
-    arguments = ["denoise", str(tmp_path / "shot.mat"), "--pattern", "GBRG", "--provider", "cpu"]
-    result = CliRunner().invoke(skdn, arguments, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+    succeed("denoise", tmp_path / "shot.mat", "--pattern", "GBRG", "--provider", "cpu")
     denoised = read_raw(tmp_path / "shot_denoised.dng")
     clean, _ = sidd.mosaic_pair((64, 80), "GBRG", seed=1)
     assert denoised.phase == "GBRG"

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
-from skdn_cli.main import skdn
+from command_line import invoke, succeed
 
 from sk_deploy.errors import ConfigError
 from sk_deploy.model_file import read_model
@@ -16,11 +15,6 @@ from sk_search.distil import load_network
 from sk_search.layers import Block
 from sk_search.nets import leave_out
 from sk_search.proof import example, relative_difference
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(skdn, [str(a) for a in arguments])
-
 
 pytestmark = pytest.mark.usefixtures("adopted_for_seconds")
 
@@ -44,8 +38,7 @@ def test_an_enlarged_kernel_changes_nothing_at_first(made: Path, tmp_path: Path)
     small = next(e["name"] for e in genotype["superkernels"] if e["kernel"] == min(e["kernels"]))
     large = next(e["name"] for e in genotype["superkernels"] if e["kernel"] == max(e["kernels"]))
     adopt(made, tmp_path / "before")
-    result = run("finetune", made, "--out", tmp_path / "after", "--enlarge", small, "--steps", 1)
-    assert result.exit_code == 0, result.output
+    succeed("finetune", made, "--out", tmp_path / "after", "--enlarge", small, "--steps", 1)
     before, after = (load_network(tmp_path / name, "distilled").eval() for name in ("before", "after"))
     planes, noise = example(2, 64)
     with torch.no_grad():
@@ -56,7 +49,7 @@ def test_an_enlarged_kernel_changes_nothing_at_first(made: Path, tmp_path: Path)
     (entry,) = (e for e in grown["superkernels"] if e["name"] == small)
     assert entry["kernel"] == entry["kernels"][1]
     assert entry["probability"] == entry["kernel_probabilities"][1]
-    assert run("export", tmp_path / "after", tmp_path / "after.onnx").exit_code == 0
+    succeed("export", tmp_path / "after", tmp_path / "after.onnx")
     exported = read_model(tmp_path / "after.onnx")[1]
     assert exported.genotype["superkernels"] == grown["superkernels"]
     assert exported.macs_per_mp == grown["macs_per_mp"]
@@ -72,8 +65,7 @@ def test_an_enlarged_kernel_changes_nothing_at_first(made: Path, tmp_path: Path)
 def test_a_block_more_is_half_of_the_last(made: Path, tmp_path: Path) -> None:
     adopt(made, tmp_path / "before")
     levels = [word for level in ("encoder.0", "bottom", "decoder.0") for word in ("--deepen", level)]
-    result = run("finetune", made, "--out", tmp_path / "after", *levels, "--steps", 1)
-    assert result.exit_code == 0, result.output
+    succeed("finetune", made, "--out", tmp_path / "after", *levels, "--steps", 1)
     before, after = (load_network(tmp_path / name, "distilled").eval() for name in ("before", "after"))
     planes, noise = example(2, 64)
     for place in ("encoder.0.0", "bottom.0", "decoder.0.0"):
@@ -96,10 +88,10 @@ def test_a_block_more_is_half_of_the_last(made: Path, tmp_path: Path) -> None:
     assert searched == genotype["superkernels"]
     assert {entry["name"].rpartition(".")[0] for entry in added} == set(deeper["added"])
     assert [{**entry, "name": ""} for entry in added] == [{**entry, "name": ""} for entry in searched]
-    assert run("export", tmp_path / "after", tmp_path / "after.onnx").exit_code == 0
+    succeed("export", tmp_path / "after", tmp_path / "after.onnx")
     exported = read_model(tmp_path / "after.onnx")[1]
     assert exported.macs_per_mp == deeper["macs_per_mp"] > genotype["macs_per_mp"]
-    assert "added" in run("show", tmp_path / "after.onnx").output
+    assert "added" in invoke("show", tmp_path / "after.onnx").output
     adopt(tmp_path / "after.onnx", tmp_path / "again", deepen=("encoder.0", "bottom", "decoder.0"))
     twice = json.loads((tmp_path / "again" / "genotype.json").read_text())
     assert twice["added"] == [*deeper["added"], "encoder.0.2", "bottom.2", "decoder.0.2"]
@@ -107,7 +99,7 @@ def test_a_block_more_is_half_of_the_last(made: Path, tmp_path: Path) -> None:
 
 def test_one_level_is_deepened_alone_and_again(made: Path, tmp_path: Path) -> None:
     adopt(made, tmp_path / "once", deepen=("decoder.0",))
-    assert run("export", tmp_path / "once", tmp_path / "once.onnx").exit_code == 0
+    succeed("export", tmp_path / "once", tmp_path / "once.onnx")
     adopt(tmp_path / "once.onnx", tmp_path / "more", deepen=("decoder.0", "bottom", "bottom"))
     genotype = json.loads((tmp_path / "more" / "genotype.json").read_text())
     assert genotype["added"] == ["decoder.0.1", "decoder.0.2", "bottom.1", "bottom.2"]
@@ -123,7 +115,7 @@ def test_one_level_is_deepened_alone_and_again(made: Path, tmp_path: Path) -> No
 
 def test_a_block_that_was_left_out_keeps_its_name(made: Path, tmp_path: Path) -> None:
     adopt(made, tmp_path / "once", deepen=("bottom",), without=("bottom.1",))
-    assert run("export", tmp_path / "once", tmp_path / "once.onnx").exit_code == 0
+    succeed("export", tmp_path / "once", tmp_path / "once.onnx")
     adopt(tmp_path / "once.onnx", tmp_path / "twice", deepen=("bottom",))
     genotype = json.loads((tmp_path / "twice" / "genotype.json").read_text())
     assert (genotype["left_out"], genotype["added"]) == (["bottom.1"], ["bottom.1", "bottom.2"])
