@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 import onnx_models as models
 import pytest
-from click.testing import CliRunner
+from command_line import invoke, succeed
 from numpy.typing import NDArray
-from skdn_cli.denoise import command as denoise_command
-from skdn_cli.export import command as export_command
 
 from sk_deploy import camera_profiles
 from sk_deploy.batch import Options, Result, denoise_files
@@ -260,20 +258,19 @@ def test_the_order_of_sources(darktable: Path, tmp_path: Path) -> None:
 def test_the_command_line_says_where_the_level_is_from(darktable: Path, tmp_path: Path) -> None:
     write_shot(tmp_path / "shot.dng")
     model = models.noise_adder(tmp_path / "model.onnx")
-    arguments = [str(tmp_path / "shot.dng"), "--model", str(model), "--provider", "cpu", "--force"]
-    assert "from darktable's profile of the camera" in CliRunner().invoke(denoise_command, arguments).output
+    told = invoke("denoise", tmp_path / "shot.dng", "--model", model, "--provider", "cpu", "--force")
+    assert "from darktable's profile of the camera" in told.output
 
 
 def test_a_package_for_darktable_may_be_for_a_camera(darktable: Path, tmp_path: Path) -> None:
     model = models.noise_adder(tmp_path / "model.onnx")
-    arguments = [str(model), str(tmp_path / "model.dtmodel"), "--noise"]
-    done = CliRunner().invoke(export_command, [*arguments, "Nikon D5000@400"])
-    assert done.exit_code == 0, done.output
+    words = ["export", model, tmp_path / "model.dtmodel", "--noise"]
+    succeed(*words, "Nikon D5000@400")
     with zipfile.ZipFile(tmp_path / "model.dtmodel") as package:
         (config,) = (name for name in package.namelist() if name.endswith("config.json"))
         description = json.loads(package.read(config))["description"]
     assert f"noise shot {USUAL * 8e-6:g}, read {USUAL * 2e-7:g}" in description
-    refused = CliRunner().invoke(export_command, [*arguments, "Nikon D5001@400"])
+    refused = invoke(*words, "Nikon D5001@400")
     assert refused.exit_code == 2
     assert "perhaps 'Nikon D5000'" in " ".join(refused.output.split())
 

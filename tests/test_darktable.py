@@ -10,9 +10,8 @@ import numpy as np
 import onnx
 import onnx_models as models
 import pytest
-from click.testing import CliRunner
+from command_line import invoke
 from darktable_reads import OVERLAP, open_package, restore
-from skdn_cli.main import skdn
 from test_imports import loaded_by, refuse_search
 
 from sk_deploy import Denoiser, ModelError, NoiseProfile
@@ -219,6 +218,6 @@ def test_usage(tmp_path):
         (["--noise", "2"], "neither auto nor SHOT,READ"),
         (["--licence", "MIT"], "small states its licence itself"),
     ):
-        result = CliRunner().invoke(skdn, ["export", "small", str(tmp_path / "m.dtmodel"), *options])
+        result = invoke("export", "small", tmp_path / "m.dtmodel", *options)
         assert result.exit_code == 2
         assert reason in result.output

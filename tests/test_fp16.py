@@ -9,14 +9,13 @@ import numpy as np
 import onnx
 import onnx_models as models
 import pytest
-from click.testing import CliRunner
+from command_line import invoke, succeed
 from onnx import TensorProto, helper
-from skdn_cli.main import skdn
 from training_runs import small_config
 
 from sk_deploy import Denoiser, ModelError, ModelSpec, NoiseProfile
 from sk_deploy.convert import convert
-from sk_deploy.errors import ConfigError
+from sk_deploy.errors import ConfigError, SkdnError
 from sk_deploy.half import BOUND, to_half
 from sk_deploy.half_cost import LEVELS, LIMIT_DB, half_cost, rounded_runtime
 from sk_deploy.model_file import read_model
@@ -209,16 +208,13 @@ def test_a_run_in_every_form(tmp_path):
     search(run, small_config())
     target = tmp_path / "night.onnx"
 
-    def export(*options: str):
-        return CliRunner().invoke(skdn, ["export", str(run), *options], catch_exceptions=True)
-
-    refused = export(str(target), "--darktable")
-    assert "wants a noise level" in str(refused.exception)
+    with pytest.raises(SkdnError, match="wants a noise level"):
+        invoke("export", run, target, "--darktable")
     assert not (run / "genotype.json").exists()  # before the first stage, not after the last
-    done = export(str(target), "--fp16", "--darktable", "--noise", "1e-3,1e-5", "--licence", "CC0-1.0")
-    assert done.exit_code == 0, done.output
-    assert "float16_cost_db" in done.stdout
-    assert f"{target.with_suffix('.dtmodel')}: " in done.stdout
+    options = ["--fp16", "--darktable", "--noise", "1e-3,1e-5", "--licence", "CC0-1.0"]
+    out = succeed("export", run, target, *options)
+    assert "float16_cost_db" in out
+    assert f"{target.with_suffix('.dtmodel')}: " in out
     spec = read_model(target)[1]
     assert (spec.precision, spec.licence) == ("float16", "CC0-1.0")
     parity = json.loads((run / "export" / "parity.json").read_text())

@@ -13,9 +13,8 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
+from command_line import invoke
 from onnxruntime import InferenceSession, SessionOptions
-from skdn_cli.profile import command
 
 from sk_deploy.errors import ConfigError, SkdnError
 from sk_search import lut_measure
@@ -306,7 +305,7 @@ def test_command_needs_no_torch_and_loses_nothing(tmp_path):
     ],
 )
 def test_either_a_model_or_a_table(words):
-    assert CliRunner().invoke(command, words).exit_code == 2
+    assert invoke("profile", *words).exit_code == 2
 
 
 def test_what_cannot_be_measured_is_said_before_the_minutes(tmp_path, monkeypatch):
@@ -319,9 +318,8 @@ def test_what_cannot_be_measured_is_said_before_the_minutes(tmp_path, monkeypatc
         (["--lut", str(tmp_path / "new.json"), "--preset", "huge"], "huge"),
         (["--lut", str(tmp_path / "new.json"), "--arch", "vgg"], "vgg"),
     ]:
-        result = CliRunner().invoke(command, words)
-        assert isinstance(result.exception, SkdnError)
-        assert reason in str(result.exception)
+        with pytest.raises(SkdnError, match=reason):
+            invoke("profile", *words)
     assert kept.read_text() == "mine"
 
 

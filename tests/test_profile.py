@@ -8,12 +8,12 @@ from xml.etree import ElementTree
 
 import onnx_models as models
 import pytest
-from click.testing import CliRunner
-from skdn_cli.profile import command
+from command_line import invoke, succeed
 from skdn_cli.profile_text import describe, describe_operators
 
 from sk_deploy import latency_plot
 from sk_deploy.denoiser import Denoiser
+from sk_deploy.errors import SkdnError
 from sk_deploy.operators import operator_table
 from sk_deploy.paired import Ratio, compare
 from sk_deploy.profile import Latency, peak_host_memory_mib, profile
@@ -72,8 +72,7 @@ def test_description(tmp_path: Path) -> None:
 
 def test_command(tmp_path: Path) -> None:
     model = models.identity(tmp_path / "m.onnx")
-    runner = CliRunner()
-    told = runner.invoke(command, [str(model), "--size", "64x32", "--runs", "2", "--json"])
+    told = invoke("profile", model, "--size", "64x32", "--runs", 2, "--json")
     assert told.exit_code == 0, told.output
     assert told.stderr == ""
     facts = json.loads(told.stdout)
@@ -83,7 +82,7 @@ def test_command(tmp_path: Path) -> None:
     assert facts["versions"].keys() >= {"skdn", "onnxruntime", "numpy", "python"}
     assert len(facts["total"]["samples_ms"]) >= 2
     assert facts["matmul_peak_gmacs_per_s"] > 0
-    assert runner.invoke(command, [str(model), "--size", "wide"]).exit_code == 2
+    assert invoke("profile", model, "--size", "wide").exit_code == 2
 
 
 def test_a_ratio_and_its_spread() -> None:
@@ -116,8 +115,7 @@ def test_operators_in_the_report(tmp_path: Path) -> None:
     text = describe_operators(operator_table(model, "cpu", 64, 32), "cpu")
     assert "network by operator, traced: " in text
     assert "costliest nodes" in text
-    arguments = [str(model), "--ops", "--size", "64x32", "--runs", "1", "--json"]
-    facts = json.loads(CliRunner().invoke(command, arguments).stdout)
+    facts = json.loads(succeed("profile", model, "--ops", "--size", "64x32", "--runs", 1, "--json"))
     assert {cost["operator"] for cost in facts["operators"]["operators"]} >= {"Conv", "DepthToSpace"}
     assert len(facts["operators"]["nodes"]) == sum(cost["nodes"] for cost in facts["operators"]["operators"])
 
@@ -125,16 +123,15 @@ def test_operators_in_the_report(tmp_path: Path) -> None:
 def test_comparison_with_a_plot(tmp_path: Path) -> None:
     pair = [str(models.identity(tmp_path / f"{name}.onnx", name=name)) for name in "ab"]
     plot = tmp_path / "plot.svg"
-    arguments = ["--compare", *pair, "--size", "64x32", "--runs", "2", "--plot", str(plot)]
-    told = CliRunner().invoke(command, arguments)
-    assert told.exit_code == 0, told.output
-    assert told.stdout.startswith(f"A: {pair[0]} (a)\nB: {pair[1]} (b)\nA and B on cpu: ")
-    assert "A/B, end to end: " in told.stdout
-    assert told.stdout.endswith(f"written: {plot}\n")
+    words = ["profile", "--compare", *pair, "--size", "64x32", "--runs", 2, "--plot", plot]
+    told = succeed(*words)
+    assert told.startswith(f"A: {pair[0]} (a)\nB: {pair[1]} (b)\nA and B on cpu: ")
+    assert "A/B, end to end: " in told
+    assert told.endswith(f"written: {plot}\n")
     drawn = ElementTree.fromstring(plot.read_text(encoding="utf-8"))
     assert len([path for path in drawn.iter() if path.get("fill") == "none"]) == 4
-    again = CliRunner().invoke(command, arguments)
-    assert "--force overwrites it" in str(again.exception)
+    with pytest.raises(SkdnError, match="--force overwrites it"):
+        invoke(*words)
 
 
 def test_a_plot_holds_every_sample(tmp_path: Path) -> None:
@@ -161,6 +158,6 @@ def test_a_plot_holds_every_sample(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_combined(arguments: list[str], complaint: str) -> None:
-    refused = CliRunner().invoke(command, arguments)
+    refused = invoke("profile", *arguments)
     assert refused.exit_code == 2
     assert complaint in refused.stderr

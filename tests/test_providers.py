@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import onnxruntime
 import pytest
-from click.testing import CliRunner
-from skdn_cli.providers import command, describe
+from command_line import succeed
+from skdn_cli.providers import describe
 
 from sk_deploy import gpu_libraries, provider_trial, providers, session
 from sk_deploy.devices import cpu_name, cuda_absence, cuda_devices
@@ -18,8 +18,7 @@ from sk_deploy.errors import ProviderError
 
 
 def test_command() -> None:
-    runner = CliRunner()
-    facts = json.loads(runner.invoke(command, ["--json"]).stdout)
+    facts = json.loads(succeed("providers", "--json"))
     states = {provider["name"]: provider for provider in facts["providers"]}
     assert states.keys() == session.PROVIDERS.keys()
     assert states["cpu"]["runs"]
