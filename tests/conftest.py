@@ -24,7 +24,7 @@ def network_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sk_deploy.denoiser.keep_brightness", lambda *_: None)
 
 
-@pytest.fixture(scope="module", params=["compact-unet", "skipinit-unet"])
+@pytest.fixture(scope="session", params=["compact-unet", "skipinit-unet"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a model of a few steps: enough for factors that are not zero."""
     from training_runs import small_config

@@ -79,6 +79,7 @@ def test_a_training_that_gained_nothing_says_so(made: Path, tmp_path: Path, rate
     assert ("no validation was better than the start's" in result.output) == (not gained)
 
 
+@pytest.mark.parametrize("made", ["compact-unet"], indirect=True)
 def test_the_last_weights_are_exported_where_asked_for(made: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     succeed("finetune", made, "--out", mine, "--learning-rate", 1e-30, "--steps", 1)

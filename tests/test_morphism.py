@@ -17,6 +17,8 @@ from sk_search.nets import leave_out
 from sk_search.proof import example, relative_difference
 
 pytestmark = pytest.mark.usefixtures("adopted_for_seconds")
+of_one_architecture = pytest.mark.parametrize("made", ["compact-unet"], indirect=True)
+"""What is about the names of blocks is alike in all."""
 
 
 def test_a_block_is_taken_out(made: Path, tmp_path: Path) -> None:
@@ -97,6 +99,7 @@ def test_a_block_more_is_half_of_the_last(made: Path, tmp_path: Path) -> None:
     assert twice["added"] == [*deeper["added"], "encoder.0.2", "bottom.2", "decoder.0.2"]
 
 
+@of_one_architecture
 def test_one_level_is_deepened_alone_and_again(made: Path, tmp_path: Path) -> None:
     adopt(made, tmp_path / "once", deepen=("decoder.0",))
     succeed("export", tmp_path / "once", tmp_path / "once.onnx")
@@ -113,6 +116,7 @@ def test_one_level_is_deepened_alone_and_again(made: Path, tmp_path: Path) -> No
     assert blocks["bottom.1"] == blocks["bottom.2"]
 
 
+@of_one_architecture
 def test_a_block_that_was_left_out_keeps_its_name(made: Path, tmp_path: Path) -> None:
     adopt(made, tmp_path / "once", deepen=("bottom",), without=("bottom.1",))
     succeed("export", tmp_path / "once", tmp_path / "once.onnx")

@@ -15,6 +15,7 @@ from training_runs import Interrupted, assert_same_run, interrupt_at, small_conf
 
 from sk_deploy.errors import ConfigError
 from sk_search.parallel import average, gather, joined, own_shards, rank, share, spread
+from sk_search.presets import PRESETS
 from sk_search.search import search
 from sk_search.training import Trainer
 
@@ -173,6 +174,7 @@ def test_one_makes_the_run_of_a_model(tmp_path):
 
 
 def _finetune(options):
+    PRESETS["small"] = small_config  # by which adopted models are trained on: here for seconds
     finetune_command.main(options)
 
 

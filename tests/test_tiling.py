@@ -182,8 +182,8 @@ def shipped(request: pytest.FixtureRequest) -> Session:
 
 
 @given(
-    height=st.integers(2, 420),
-    width=st.integers(2, 420),
+    height=st.integers(2, 300),
+    width=st.integers(2, 300),
     phase=st.sampled_from(sorted(PHASES)),
     share=st.floats(0, 1),
     light=st.floats(0.01, 1),
