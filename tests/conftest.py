@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports PyTorch, and in what a test starts
 
@@ -26,18 +27,24 @@ def network_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", params=["compact-unet", "skipinit-unet"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a model of a few steps: enough for factors that are not zero."""
+    """The file of a model of a few steps, enough for factors that are not zero: made once for all workers."""
     from training_runs import small_config
 
     from sk_search.export import export
     from sk_search.search import search
 
-    folder = tmp_path_factory.mktemp("made")
-    config = small_config()
-    net = replace(config.net, arch=request.param, widths=(16, 16), round_to=8)
-    search(folder / "run", replace(config, net=net))
-    export(folder / "run", folder / "first.onnx", licence="CC0-1.0")
-    return folder / "first.onnx"
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # which the workers share
+    model = folder / request.param / "first.onnx"
+    with FileLock(folder / f"{request.param}.lock"):
+        if not model.exists():
+            run = model.with_name("run")
+            config = small_config()
+            net = replace(config.net, arch=request.param, widths=(16, 16), round_to=8)
+            search(run, replace(config, net=net))
+            export(run, model, licence="CC0-1.0")
+    return model
 
 
 @pytest.fixture
