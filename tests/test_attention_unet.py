@@ -143,7 +143,7 @@ def test_every_subnetwork_is_drawn():
     assert "input + residual" not in drawing  # which is of the sum, not of each
 
 
-@pytest.fixture(scope="module", params=[1, 3])
+@pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.slow), 3])
 def exported(request, tmp_path_factory):
     """A fixed network with gates far apart, and its model file."""
     torch.manual_seed(0)
