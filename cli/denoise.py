@@ -11,6 +11,8 @@ import click
 
 from sk_deploy.models import DEFAULT_MODEL
 
+from .profile import parse_size
+
 if TYPE_CHECKING:
     from sk_deploy.batch import Result
     from sk_deploy.noise import NoiseProfile
@@ -100,13 +102,19 @@ def parse_levels(
 @click.option(
     "--pattern",
     type=click.Choice(["RGGB", "GRBG", "GBRG", "BGGR"]),
-    help="Phase of plain mosaics (TIFF, PNG, PGM, npy, mat).",
+    help="Phase of plain mosaics (TIFF, PNG, PGM, npy, mat, or without a header).",
 )
 @click.option(
     "--levels",
     callback=parse_levels,
     metavar="BLACK,WHITE",
     help="Counts of black and white in plain mosaics.  [default: 0 and the highest of their type]",
+)
+@click.option(
+    "--size",
+    callback=parse_size,
+    metavar="WxH",
+    help="Width and height of mosaics without a header: pixels of 8 bit, or of 16 bit little-endian.",
 )
 @click.option("--force", is_flag=True, help="Overwrite outputs that exist; without it, they are skipped.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a file, as soon as it is done.")
@@ -124,6 +132,7 @@ def command(
     noise: NoiseProfile | None,
     pattern: str | None,
     levels: tuple[float, float] | None,
+    size: tuple[int, int] | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -147,6 +156,7 @@ def command(
         noise=noise,
         pattern=pattern,
         levels=levels,
+        size=size,
         ensemble=ensemble,
         strength=strength,
         force=force,

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from sk_search.lut import LatencyTable
 
 
-def parse_size(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
+def parse_size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
     """`WxH` -> sensor pixels."""
+    if value is None:
+        return None
     match = re.fullmatch(r"(\d+)[x×](\d+)", value)
     size = (int(match[1]), int(match[2])) if match else (0, 0)
     if min(size) < 2:

@@ -56,6 +56,8 @@ class Options:
     """Phase of plain mosaics, which do not name theirs."""
     levels: tuple[float, float] | None = None
     """Black and white of plain mosaics; None takes 0 and the highest count of their type."""
+    size: tuple[int, int] | None = None
+    """Width and height of mosaics without a header."""
     ensemble: bool = False
     strength: float = 1.0
     force: bool = False
@@ -135,7 +137,8 @@ def denoise_files(
 
     most_writers = max(1, cpu_threads() // CORES_A_WRITER)
     writing: set[Future[Result]] = set()
-    decoding = decode_ahead([job.source for job in waiting], options.pattern, options.levels)
+    sources = [job.source for job in waiting]
+    decoding = decode_ahead(sources, options.pattern, options.levels, options.size)
     with (
         closing(decoding) as decoded_files,
         ThreadPoolExecutor(1) as network,

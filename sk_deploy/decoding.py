@@ -53,14 +53,17 @@ def time_limit_s(path: Path) -> int:
 
 
 def decode_ahead(
-    paths: Sequence[Path], pattern: str | None = None, levels: tuple[float, float] | None = None
+    paths: Sequence[Path],
+    pattern: str | None = None,
+    levels: tuple[float, float] | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Generator[Decoded, None, None]:
     """Decode files in order, each while the caller still works on the one before.
 
-    `pattern` and `levels` are those of plain mosaics. A file that cannot be read, or that crashes, starves or
-    hangs the worker, gives its error.
+    `pattern`, `levels` and `size` are those of plain mosaics (`raw.read_raw`). A file that cannot be read, or
+    that crashes, starves or hangs the worker, gives its error.
     """
-    worker, waiting = _Worker(pattern, levels), ThreadPoolExecutor(1)
+    worker, waiting = _Worker((pattern, levels, size)), ThreadPoolExecutor(1)
     try:
         ahead: Future[Decoded] | None = waiting.submit(worker.decode, paths[0]) if paths else None
         for following in (*paths[1:], None):
@@ -77,11 +80,15 @@ def decode_ahead(
         worker.end()
 
 
+_Stated = tuple[str | None, tuple[float, float] | None, tuple[int, int] | None]
+"""Phase, levels and size of plain mosaics."""
+
+
 class _Worker:
     """One process, started when it is needed. It has one file at a time, so it is known which it died of."""
 
-    def __init__(self, pattern: str | None, levels: tuple[float, float] | None) -> None:
-        self.pattern, self.levels = pattern, levels
+    def __init__(self, stated: _Stated) -> None:
+        self.stated = stated
         self._stopped = False
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection | None = None
@@ -91,7 +98,7 @@ class _Worker:
         try:
             connection = self._running()
             limit_s = time_limit_s(path)
-            connection.send((path, self.pattern, self.levels, limit_s))
+            connection.send((path, self.stated, limit_s))
             if _answers(connection, limit_s):
                 answer: Decoded = receive(connection)
                 return answer
@@ -168,11 +175,11 @@ def _serve(connection: Connection) -> None:
         connection.send("ready")
         _silence()
         while True:
-            path, pattern, levels, limit_s = connection.recv()
+            path, stated, limit_s = connection.recv()
             if hasattr(signal, "setitimer"):  # not on Windows
                 # A parent that is killed cannot stop a decoder that hangs: four limits of computing end it.
                 signal.setitimer(signal.ITIMER_PROF, 4 * limit_s)
-            send(connection, _decode(path, pattern, levels))
+            send(connection, _decode(path, stated))
             return_freed_memory()
 
 
@@ -189,11 +196,11 @@ def _silence() -> None:
         os.dup2(nowhere, stream)
 
 
-def _decode(path: Path, pattern: str | None, levels: tuple[float, float] | None) -> Decoded:
+def _decode(path: Path, stated: _Stated) -> Decoded:
     started = time.perf_counter()
     raw: RawImage | RawError
     try:
-        raw = read_raw(path, pattern, levels)
+        raw = read_raw(path, *stated)
     except RawError as error:
         raw = error
     except MemoryError:

@@ -1,4 +1,6 @@
-"""Plain Bayer mosaics: TIFF, PNG and PGM of one channel, NumPy and MATLAB arrays. Their phase must be given.
+"""Plain Bayer mosaics: TIFF, PNG and PGM of one channel, NumPy and MATLAB arrays, pixels without a header.
+
+Their phase must be given, and the size of those without a header: 8 bit, or 16 bit little-endian.
 
 Integers run from black 0 to the highest value of their type (a PGM's own maximum, a TIFF's bits), and floats
 from black 0 to white 1, unless other levels are given. A TIFF may have DNG's tags for phase, levels and
@@ -53,13 +55,23 @@ class PlainMosaic:
     """Of a TIFF that names it."""
 
 
-def read_plain(data: bytes, name: str, levels: tuple[float, float] | None = None) -> PlainMosaic | None:
-    """Decode a plain mosaic by its first bytes; None where `data` is none of these formats.
+def is_headerless(data: bytes, size: tuple[int, int] | None) -> bool:
+    """Whether `data` is just as long as pixels of 8 or 16 bit of that width and height are."""
+    return size is not None and len(data) in (math.prod(size), 2 * math.prod(size))
 
-    `levels`, black and white, are for what does not name its own. Raises RawError for colour images, other
-    sample types and damaged files.
+
+def read_plain(
+    data: bytes,
+    name: str,
+    levels: tuple[float, float] | None = None,
+    size: tuple[int, int] | None = None,
+) -> PlainMosaic | None:
+    """Decode a plain mosaic by its length or its first bytes; None where `data` is none of these formats.
+
+    `levels`, black and white, are for what does not name its own, `size`, width and height, for what has no
+    header. Raises RawError for colour images, other sample types and damaged files.
     """
-    plain = _read_plain(data, name, levels)
+    plain = _read_plain(data, name, levels, size)
     if plain is None or levels is None or plain.exact is not None or plain.phase is not None:
         return plain
     if levels[1] > _HIGHEST_COUNT:
@@ -69,7 +81,11 @@ def read_plain(data: bytes, name: str, levels: tuple[float, float] | None = None
     return replace(plain, black=levels[0], white=levels[1])
 
 
-def _read_plain(data: bytes, name: str, levels: tuple[float, float] | None) -> PlainMosaic | None:
+def _read_plain(
+    data: bytes, name: str, levels: tuple[float, float] | None, size: tuple[int, int] | None
+) -> PlainMosaic | None:
+    if size is not None and is_headerless(data, size):
+        return _from_headerless(data, name, *size)
     if data.startswith(b"\x93NUMPY"):
         return _from_float(_decode_npy(data, name), name, levels)
     if is_mat(data):
@@ -86,6 +102,12 @@ def _read_plain(data: bytes, name: str, levels: tuple[float, float] | None) -> P
 def read_mat_mosaic(data: bytes, name: str, levels: tuple[float, float] | None = None) -> PlainMosaic:
     """The variable `x` of a MATLAB file: SIDD's mosaics are floats in [0,1]. Raises RawError."""
     return _from_float(read_mat(data, "x", name), name, levels)
+
+
+def _from_headerless(data: bytes, name: str, width: int, height: int) -> PlainMosaic:
+    check_claim(name, height, width)
+    kind = np.dtype("<u2" if len(data) > width * height else "u1")
+    return _from_integers(np.frombuffer(data, kind).reshape(height, width), name)
 
 
 def _from_integers(pixels: NDArray[np.generic], name: str) -> PlainMosaic:

@@ -18,7 +18,7 @@ from .errors import RawError
 from .levels import Levels, check_levels
 from .libraw import NotARaw, read_camera
 from .mat import is_mat
-from .plain import PlainMosaic, read_mat_mosaic, read_plain
+from .plain import PlainMosaic, is_headerless, read_mat_mosaic, read_plain
 from .raw_dng import read_dng
 from .raw_image import Capture, Colour, RawImage, camera_name
 from .sidd_metadata import metadata_path, read_sidd_metadata
@@ -31,27 +31,42 @@ MAX_FILE_BYTES = 2**32
 __all__ = ["Capture", "Colour", "RawImage", "read_raw"]
 
 
-def read_raw(path: Path, pattern: str | None = None, levels: tuple[float, float] | None = None) -> RawImage:
+def read_raw(
+    path: str | Path,
+    pattern: str | None = None,
+    levels: tuple[float, float] | None = None,
+    size: tuple[int, int] | None = None,
+) -> RawImage:
     """Read a camera raw, or, given its phase in `pattern`, a plain TIFF, PNG, PGM, .npy or .mat mosaic.
 
     A raw that names its own phase needs no `pattern`, and one that contradicts `pattern` is refused. `levels`
-    are black and white of plain mosaics that do not name theirs, in their own counts. A .mat holds SIDD's
-    variable `x` and takes phase and noise from a METADATA file beside it. Raises RawError, one line, for
-    whatever is not a complete Bayer mosaic.
+    are black and white of plain mosaics that do not name theirs, in their own counts; `size`, width and
+    height, is that of pixels of 8 or 16 bit (little-endian) without a header. A .mat holds SIDD's variable
+    `x` and takes phase and noise from a METADATA file beside it. Raises RawError, one line, for whatever is
+    not a complete Bayer mosaic.
     """
+    path = Path(path)
     if pattern is not None and pattern not in PHASES:
         raise RawError(f"pattern {pattern!r}: expected one of {', '.join(PHASES)}")
     if levels is not None and not 0 <= levels[0] < levels[1]:
         raise RawError(f"levels {levels[0]:g} and {levels[1]:g}: expected black below white, from 0 up")
+    if size is not None and min(size) < 2:
+        raise RawError(f"size {size[0]}×{size[1]}: expected width and height of 2 pixels or more")
     data = _read_bytes(path)
-    raw = _read_with_phase(path, data)
+    raw = None if is_headerless(data, size) else _read_with_phase(path, data)
     if raw is None:
-        plain = read_plain(data, path.name, levels)
+        plain = read_plain(data, path.name, levels, size)
         if plain is None:
-            raise RawError(f"{path.name}: not a raw file: neither LibRaw nor skdn knows its format")
+            raise RawError(f"{path.name}: not a raw file that LibRaw or skdn knows{_about_size(data, size)}")
         return _from_plain(path, plain, pattern)
     _check_pattern(path, raw.phase, pattern)
     return raw
+
+
+def _about_size(data: bytes, size: tuple[int, int] | None) -> str:
+    if size is None:
+        return "; a mosaic without a header needs its size (--size WxH)"
+    return f", and its {len(data)} bytes are not {size[0]}×{size[1]} pixels of 8 or 16 bit"
 
 
 def _check_pattern(path: Path, phase: str, pattern: str | None) -> None:

@@ -141,6 +141,18 @@ def test_levels_of_plain_mosaics(model: Path, mosaic: Path) -> None:
     np.testing.assert_array_equal(denoised.stored, np.load(mosaic))
 
 
+def test_a_mosaic_without_a_header(model: Path, mosaic: Path) -> None:
+    counts = np.load(mosaic)
+    bare = mosaic.with_name("bare.raw")
+    bare.write_bytes(counts.astype("<u2").tobytes())
+    given = ("denoise", bare, "--pattern", "GRBG", "--model", model)
+    refused(skdn(*given), "needs its size (--size WxH)")
+    assert skdn(*given, "--size", f"{counts.shape[1]}x{counts.shape[0]}").returncode == 0
+    denoised = read_raw(mosaic.with_name("bare_denoised.dng"))
+    assert denoised.phase == "GRBG"
+    np.testing.assert_array_equal(denoised.stored, counts)
+
+
 def test_a_folder_of_plain_mosaics(model: Path, mosaic: Path, tmp_path: Path) -> None:
     refused(skdn("denoise", tmp_path, "--model", model, "--out", tmp_path / "out"), "no raw file found")
     done = skdn("denoise", tmp_path, "--pattern", "GRBG", "--model", model, "--out", tmp_path / "out")
@@ -220,6 +232,7 @@ def test_bad_models(model: Path, shot: Path, tmp_path: Path) -> None:
     [
         ("--levels", "64"),
         ("--levels", "9,8"),
+        ("--size", "64"),
         ("--noise", "3"),
         ("--noise", "2,2"),
         ("--strength", "2"),

@@ -262,6 +262,35 @@ def test_levels_of_plain_mosaics_may_be_given(tmp_path: Path, suffix: str) -> No
         read_raw(tmp_path / f"in.{suffix}", "GBRG", (240, 100_000))
 
 
+@pytest.mark.parametrize("kind", ["u1", "<u2"])
+def test_mosaics_without_a_header_need_their_size(tmp_path: Path, kind: str) -> None:
+    counts = noise_like_counts(8, 31, 44, highest=255)
+    (tmp_path / "in.raw").write_bytes(counts.astype(kind).tobytes())
+    raw = read_raw(str(tmp_path / "in.raw"), "GBRG", (16, 240), (44, 31))
+    assert raw.phase == "GBRG"
+    np.testing.assert_array_equal(raw.stored, counts)
+    np.testing.assert_allclose(raw.mosaic, (counts - 16.0) / 224, atol=1e-6)
+    with pytest.raises(RawError, match=r"needs its size \(--size WxH\)"):
+        read_raw(tmp_path / "in.raw", "GBRG")
+    with pytest.raises(RawError, match="bytes are not 44×30 pixels"):
+        read_raw(tmp_path / "in.raw", "GBRG", size=(44, 30))
+    with pytest.raises(RawError, match="does not name its phase"):
+        read_raw(tmp_path / "in.raw", size=(44, 31))
+    with pytest.raises(RawError, match="width and height of 2 pixels or more"):
+        read_raw(tmp_path / "in.raw", "GBRG", size=(-44, -31))
+
+
+def test_a_length_is_no_format(tmp_path: Path) -> None:
+    """LibRaw takes whatever is as long as 1920×1080 pixels of 16 bit for GBRG, white 65535."""
+    counts = noise_like_counts(9, 1080, 1920, highest=1023)
+    (tmp_path / "in.raw").write_bytes(counts.astype("<u2").tobytes())
+    with pytest.raises(RawError, match="needs its size"):
+        read_raw(tmp_path / "in.raw")
+    raw = read_raw(tmp_path / "in.raw", "RGGB", (0, 1023), (1920, 1080))
+    assert (raw.phase, raw.white.max()) == ("RGGB", 1023)
+    np.testing.assert_array_equal(raw.stored, counts)
+
+
 def test_levels_of_floats_and_of_what_names_its_own(tmp_path: Path) -> None:
     counts = noise_like_counts(5, 40, 44, highest=4095)
     np.save(tmp_path / "in.npy", counts.astype(np.float32))
@@ -375,6 +404,8 @@ def test_decoding_here_equals_libraw() -> None:
         ("raw/canon_6d_linear_lossy_noiseprofile_iso1000.dng", "linear DNG"),
         ("raw/iphone12pro_proraw_metadata_only_truncated.dng", "linear DNG"),
         ("raw/LICENSE.openisp.MIT", "not a raw file"),
+        ("raw/openisp_1920x1080_u16le_RGGB.raw", "needs its size"),
+        ("raw/infinite_isp_Outdoor3_2592x1536_8bit_GRBG.raw", "needs its size"),
     ],
 )
 def test_real_files_that_are_refused(name: str, message: str) -> None:
