@@ -1,15 +1,14 @@
 """Run a compact raw denoiser on raw photographs: numpy and ONNX Runtime, no PyTorch.
 
-    from pathlib import Path
     from sk_deploy import Denoiser, estimate_noise, find_defects, read_raw, write_dng
 
-    raw = read_raw(Path("shot.dng"))
+    raw = read_raw("shot.dng")
     mosaic = raw.mosaic  # [H,W]: (raw - black) / (white - black)
     noise = raw.noise or estimate_noise(mosaic)
     find_defects(mosaic, noise).mend(mosaic)
     denoise = Denoiser.from_file("small")
     denoised = denoise(mosaic, noise, raw.phase, ensemble=True)
-    write_dng(raw, denoised, Path("shot_denoised.dng"), noise=None, software="my program")
+    write_dng(raw, denoised, "shot_denoised.dng", noise=None, software="my program")
 
 The names below are the public ones. Each is imported when it is first asked for, so that `import sk_deploy`
 costs nothing.

@@ -22,7 +22,7 @@ LEAST_SIDE_PX = 22
 def write_dng(
     raw: RawImage,
     mosaic: NDArray[np.float32],
-    target: Path,
+    target: str | Path,
     *,
     noise: NoiseProfile | None,
     strength: float = 1.0,
@@ -35,7 +35,7 @@ def write_dng(
     as NoiseReductionApplied, `software` as the program that did it. Raises RawError where `target` is the
     original, under any name, and SkdnError where the file cannot be written.
     """
-    write_output(encode_dng, raw, mosaic, target, Treatment(noise, strength, software))
+    write_output(encode_dng, raw, mosaic, Path(target), Treatment(noise, strength, software))
 
 
 def encode_dng(raw: RawImage, mosaic: NDArray[np.float32], treatment: Treatment) -> list[bytes | memoryview]:
