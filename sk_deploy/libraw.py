@@ -22,13 +22,15 @@ from .tiff import Tiff
 def read_camera(path: Path, tiff: Tiff | None) -> RawImage:
     """A raw that is not a DNG: every fact from LibRaw, the camera's name from its TIFF tags if it has any.
 
-    Raises NotARaw for what LibRaw knows by its length alone: phase and levels would be a guess.
+    Raises NotARaw for pixels of 8 or 16 bit without a header, which LibRaw takes for some camera's by their
+    number: phase and levels would be a guess.
     """
     with open_libraw(path) as libraw:
-        if tiff is None and _known_by_length(path.stat().st_size):
+        sizes = libraw.sizes
+        pixels = sizes.raw_height * sizes.raw_width
+        if path.stat().st_size in (pixels, 2 * pixels):
             raise NotARaw
         stored = flat_counts(path, libraw)
-        sizes = libraw.sizes
         area = (
             sizes.top_margin,
             sizes.left_margin,
@@ -83,17 +85,6 @@ def open_libraw(path: Path) -> Iterator[Any]:
     except rawpy.LibRawError as error:
         reason = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
         raise RawError(f"{path.name}: LibRaw cannot decode it ({reason}): truncated or damaged?") from error
-
-
-def _known_by_length(length: int) -> bool:
-    """Whether LibRaw takes any file of that many bytes for a raw, as it does for cameras without a header."""
-    import rawpy
-
-    try:
-        with rawpy.imread(io.BytesIO(bytes(length))):
-            return True
-    except rawpy.LibRawError:
-        return False
 
 
 def _named(path: Path) -> str | io.BytesIO:

@@ -281,7 +281,10 @@ def test_mosaics_without_a_header_need_their_size(tmp_path: Path, kind: str) -> 
 
 
 def test_a_length_is_no_format(tmp_path: Path) -> None:
-    """LibRaw takes whatever is as long as 1920×1080 pixels of 16 bit for GBRG, white 65535."""
+    """LibRaw takes whatever is as long as 1920×1080 pixels of 16 bit for GBRG, white 65535.
+
+    What is packed, as by CHDK on a PowerShot, has a length that pixels of 8 or 16 bit have not.
+    """
     counts = noise_like_counts(9, 1080, 1920, highest=1023)
     (tmp_path / "in.raw").write_bytes(counts.astype("<u2").tobytes())
     with pytest.raises(RawError, match="needs its size"):
@@ -289,6 +292,9 @@ def test_a_length_is_no_format(tmp_path: Path) -> None:
     raw = read_raw(tmp_path / "in.raw", "RGGB", (0, 1023), (1920, 1080))
     assert (raw.phase, raw.white.max()) == ("RGGB", 1023)
     np.testing.assert_array_equal(raw.stored, counts)
+    (tmp_path / "packed.raw").write_bytes(noise_like_counts(9, 2480, 3336 * 5 // 4, highest=255).astype("u1"))
+    packed = read_raw(tmp_path / "packed.raw")
+    assert (packed.stored.shape, packed.white.max()) == ((2480, 3336), 1023)
 
 
 def test_levels_of_floats_and_of_what_names_its_own(tmp_path: Path) -> None:
